@@ -1,0 +1,65 @@
+"""The errors a person may see: one line each, with what was wrong, where, and the mend."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class HumanLMError(Exception):
+    """Base of all errors that are reported as one line instead of a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(HumanLMError):
+    """The caller's words are off: an unknown name, option, setting or path."""
+
+    exit_code = 2
+
+
+class DataError(HumanLMError):
+    """Data that cannot be read as examples; the message names file, row and field."""
+
+
+class ModelError(HumanLMError):
+    """A model folder or id that cannot be loaded or used as asked."""
+
+
+class JudgeError(HumanLMError):
+    """A judge gave no verdict for a group. Never turned into a reward."""
+
+
+class RunError(HumanLMError):
+    """A training or evaluation run that had to stop; the message says how to go on."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """Builds the error for a name that does not exist, with the nearest one that does.
+
+    Args:
+        kind: What is being named, e.g. ``"method"``.
+        name: The name that was given.
+        known: The names that exist.
+    """
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return UsageError(f"unknown {kind} {name!r}: {hint}(known: {', '.join(names)})")
+
+
+def claim_folder(folder: Path, *, overwrite: bool = False, resume: bool = False) -> None:
+    """Makes an output folder, refusing to mix with what an earlier run left there.
+
+    Args:
+        folder: The folder a verb will write to.
+        overwrite: Allow a folder that is not empty; the caller then removes what it owns.
+        resume: Allow a folder that is not empty, to go on with what is in it.
+
+    Raises:
+        UsageError: The path is a file, or a folder with content and neither flag is set.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: choose a folder with --out")
+    if folder.is_dir() and any(folder.iterdir()) and not (overwrite or resume):
+        raise UsageError(f"{folder} is not empty: add --resume to go on with it, --overwrite to start anew, or another --out")
+    folder.mkdir(parents=True, exist_ok=True)

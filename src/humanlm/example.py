@@ -1,0 +1,317 @@
+"""Examples: one real response of one user to one context, and the door where raw rows are straightened."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from humanlm.errors import DataError
+
+HUMAN = "HUMAN"
+"""The name the simulated user has in every prompt, and the author of that user's own earlier turns."""
+
+UNKNOWN_AUTHOR = "unknown person"
+_NO_AUTHOR = frozenset({"", "na", "n/a", "none", "null", "nan", "[deleted]", "[removed]", "deleted"})
+_TIME_KEYS = ("created_utc", "timestamp", "published_at", "publishedAt", "created_at", "time", "date")
+_TIME_PARENTS = ("counts", "snippet", "info")
+_PERSONA_LISTS = ("interests", "values", "communication", "statistics")
+
+
+class Turn(BaseModel):
+    """One message of a context. Metadata of a message is never kept: in the Reddit set it holds the verdict."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    author: str
+    text: str
+    time: datetime | None = None
+
+
+class Persona(BaseModel):
+    """What is known of a user: structured fields, or plain text. Both may be empty."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    demographics: dict[str, str] = Field(default_factory=dict)
+    interests: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    communication: tuple[str, ...] = ()
+    statistics: tuple[str, ...] = ()
+    text: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all is known."""
+        return not (self.demographics or self.text or any(getattr(self, name) for name in _PERSONA_LISTS))
+
+    @classmethod
+    def parse(cls, value: Any) -> "Persona":
+        """Reads a persona from what datasets hold: a mapping, a JSON string of one, plain text, or nothing.
+
+        Demographics that say "NA" are left out: not known is not a trait.
+
+        Raises:
+            ValueError: The value is none of these, or a field has the wrong type.
+        """
+        if value is None:
+            return cls()
+        if isinstance(value, Persona):
+            return value
+        if isinstance(value, str):
+            loaded = _json_or_none(value)
+            return cls._from_mapping(loaded) if isinstance(loaded, Mapping) else cls(text=clean_text(value).strip())
+        if isinstance(value, Mapping):
+            return cls._from_mapping(value)
+        raise ValueError(f"expected an object or text, got {type(value).__name__}")
+
+    @classmethod
+    def _from_mapping(cls, value: Mapping[Any, Any]) -> "Persona":
+        unknown = [str(key) for key in value if key not in cls.model_fields]
+        if unknown:
+            raise ValueError(f"unknown key {unknown[0]!r} (known: {', '.join(cls.model_fields)})")
+        demographics = value.get("demographics") or {}
+        if not isinstance(demographics, Mapping):
+            raise ValueError("demographics: expected an object")
+        return cls(
+            demographics={
+                clean_text(str(key)): text
+                for key, raw in demographics.items()
+                if raw is not None and (text := clean_text(str(raw)).strip()).lower() not in {"", "na", "n/a"}
+            },
+            text=clean_text(str(value.get("text") or "")),
+            **{name: cls._phrases(name, value.get(name)) for name in _PERSONA_LISTS},
+        )
+
+    @staticmethod
+    def _phrases(name: str, value: Any) -> Any:
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            value = [value]
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name}: expected a list of phrases, got {type(value).__name__}")
+        return tuple(clean_text(str(item)).strip() for item in value)
+
+
+class Example(BaseModel):
+    """One real response of one user to one context.
+
+    Attributes:
+        id: Unique within its dataset.
+        user_id: Whose response it is.
+        persona: What is known of that user.
+        context: The messages before the response, oldest first; at least one.
+        response: What the user really wrote.
+        time: When, if known (UTC).
+        thread_id: The thread, article or chat it belongs to.
+        source: The dataset's name, e.g. ``humanual-opinion``.
+        metadata: Whatever else the row held; never rendered into a prompt.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(min_length=1)
+    user_id: str = Field(min_length=1)
+    persona: Persona = Persona()
+    context: tuple[Turn, ...] = Field(min_length=1)
+    response: str = Field(min_length=1)
+    time: datetime | None = None
+    thread_id: str | None = None
+    source: str = ""
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @classmethod
+    def from_row(cls, row: Any, *, source: str = "") -> "Example":
+        """Straightens one raw row, in our own form (``context``/``response``) or in Humanual's (``prompt``/``completion``).
+
+        Args:
+            row: The row as JSON or Parquet gave it; any nested field may itself be a JSON string.
+            source: The dataset's name where the row has none.
+
+        Raises:
+            DataError: The row is no example; the message starts with the field.
+        """
+        if not isinstance(row, Mapping):
+            raise DataError(f"row: expected an object, got {type(row).__name__}")
+        native = "context" in row or "response" in row
+        names = ("context", "response", "thread_id", "time") if native else ("prompt", "completion", "post_id", "timestamp")
+        context_key, response_key, thread_key, time_key = names
+        if context_key not in row and response_key not in row:
+            raise DataError("context: missing; expected the fields context and response, or prompt and completion")
+        user_id = _text_field(row, "user_id")
+        context = _context(row, context_key, user_id)
+        response = _text_field(row, response_key)
+        thread = row.get(thread_key)
+        known = {*names, "id", "user_id", "persona", "source", "metadata", "turn_id"}
+        metadata = _metadata(row.get("metadata"))
+        metadata |= {str(key): json_value(value) for key, value in row.items() if key not in known}
+        try:
+            persona = Persona.parse(row.get("persona"))
+        except ValueError as error:
+            raise DataError(f"persona: {error}") from error
+        return cls(
+            id=str(row["id"]) if row.get("id") not in (None, "") else _row_id(row, thread, user_id, context, response),
+            user_id=user_id,
+            persona=persona,
+            context=context,
+            response=response,
+            time=_time_field(row.get(time_key), time_key),
+            thread_id=None if thread in (None, "") else str(thread),
+            source=str(row.get("source") or source),
+            metadata=metadata,
+        )
+
+    def to_row(self) -> dict[str, Any]:
+        """The row that ``from_row`` reads back as an equal example: plain JSON values, empty fields left out."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+def clean_text(text: str) -> str:
+    """Makes a text safe to tokenise and to write: no lone surrogates, no control characters but tab and newline."""
+    if text.isascii() and text.isprintable():
+        return text
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return "".join(char for char in text if char >= " " or char in "\n\t")
+
+
+def parse_time(value: Any) -> datetime | None:
+    """Reads a time as datasets hold it: epoch seconds, milliseconds (or finer), ISO 8601; naive times are UTC.
+
+    Raises:
+        ValueError: The value is not a time.
+    """
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, datetime):
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, bool):
+        raise ValueError(f"not a time: {value!r}")
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            value = float(text)
+        except ValueError:
+            parsed = datetime.fromisoformat(text)
+            return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"not a time: {value!r}")
+    seconds = float(value)
+    while abs(seconds) > 1e11:  # the year 5138 in seconds: anything later was given in milliseconds or finer
+        seconds /= 1000
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, OSError) as error:
+        raise ValueError(f"not a time: {value!r}") from error
+
+
+def json_value(value: Any) -> JsonValue:
+    """Turns what a Parquet or JSON reader gives into plain JSON values."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {clean_text(str(key)): json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(item) for item in value]
+    return clean_text(str(value))
+
+
+def _json_or_none(text: str) -> Any:
+    if not text.lstrip().startswith(("{", "[", '"')):
+        return None
+    try:
+        loaded = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    # some sets hold a JSON string of a JSON string
+    return _json_or_none(loaded) if isinstance(loaded, str) and loaded != text else loaded
+
+
+def _text_field(row: Mapping[Any, Any], key: str) -> str:
+    if key not in row or row[key] is None:
+        raise DataError(f"{key}: missing")
+    value = row[key]
+    if isinstance(value, bool | list | dict):
+        raise DataError(f"{key}: expected text, got {type(value).__name__}")
+    text = clean_text(str(value))
+    if not text.strip():
+        raise DataError(f"{key}: empty")
+    return text
+
+
+def _context(row: Mapping[Any, Any], key: str, user_id: str) -> tuple[Turn, ...]:
+    turns = row.get(key)
+    if isinstance(turns, str):
+        turns = _json_or_none(turns)
+        if turns is None:
+            raise DataError(f"{key}: text that is not a JSON list of messages")
+    if not isinstance(turns, list | tuple) or not turns:
+        raise DataError(f"{key}: expected a list of at least one message, got {type(turns).__name__}")
+    return tuple(_turn(turn, f"{key}[{index}]", user_id) for index, turn in enumerate(turns))
+
+
+def _turn(raw: Any, where: str, user_id: str) -> Turn:
+    if not isinstance(raw, Mapping):
+        raise DataError(f"{where}: expected a message, got {type(raw).__name__}")
+    text = raw.get("text", raw.get("content"))
+    if not isinstance(text, str):
+        raise DataError(f"{where}: a message needs its text (key text or content)")
+    name = clean_text(str(raw.get("author", raw.get("role")) or "")).strip()
+    if name == user_id:
+        author = HUMAN
+    elif name.lower() in _NO_AUTHOR:
+        author = UNKNOWN_AUTHOR
+    else:
+        # only our own rows (key author) may say HUMAN and mean the simulated user
+        author = f"person called {name}" if name == HUMAN and "author" not in raw else name
+    stated = raw.get("time")
+    time = _time_field(stated, f"{where}.time") if stated is not None else _time_in_metadata(raw.get("metadata"))
+    return Turn(author=author, text=clean_text(text), time=time)
+
+
+def _time_field(value: Any, where: str) -> datetime | None:
+    try:
+        return parse_time(value)
+    except ValueError as error:
+        raise DataError(f"{where}: not a time (epoch seconds or milliseconds, or ISO 8601): {str(value)[:40]!r}") from error
+
+
+def _time_in_metadata(metadata: Any) -> datetime | None:
+    """The published sets hold times only in the platforms' own metadata; one that cannot be read is no fault of the row."""
+    if isinstance(metadata, str):
+        metadata = _json_or_none(metadata)
+    if not isinstance(metadata, Mapping):
+        return None
+    for place in (metadata, *(metadata[key] for key in _TIME_PARENTS if isinstance(metadata.get(key), Mapping))):
+        for key in _TIME_KEYS:
+            try:
+                if (time := parse_time(place.get(key))) is not None:
+                    return time
+            except ValueError:
+                continue
+    return None
+
+
+def _metadata(value: Any) -> dict[str, JsonValue]:
+    if isinstance(value, str):
+        value = _json_or_none(value) or ({"metadata": value} if value.strip() else None)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        return {"metadata": json_value(value)}
+    return {clean_text(str(key)): json_value(item) for key, item in value.items()}
+
+
+def _row_id(row: Mapping[Any, Any], thread: Any, user_id: str, context: tuple[Turn, ...], response: str) -> str:
+    """Published rows have no id: the thread, the turn and a digest of the rest make one that stays the same."""
+    text = "\x1f".join([user_id, *(f"{turn.author}\x1e{turn.text}" for turn in context), response])
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return "-".join(str(part) for part in (thread, row.get("turn_id"), digest) if part not in (None, ""))

@@ -1,0 +1,204 @@
+"""A set of prompt templates and what it makes of an example: messages, token ids, the form of a right answer."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.loaders import DictLoader
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from humanlm.errors import DataError, UsageError, unknown_name
+from humanlm.example import Example, Persona
+from humanlm.prompts.chat import chat_text
+from humanlm.prompts.inert import inert, inert_name
+from humanlm.states import RESPONSE, STATES, THINK, StateDimension
+
+_NEEDED = ("meta.yaml", "system.j2", "response.j2", "state.j2")
+_STATES_FILE = "states.json"
+
+
+class Prompts:
+    """The prompt templates of one folder together with the state dimensions they ask for.
+
+    A folder holds ``meta.yaml`` (with a ``version``), ``system.j2``, ``response.j2`` and ``state.j2``; ``system.j2`` includes the
+    variable ``task``, which names one of the other two. Templates see ``persona`` and, for states, ``state``.
+
+    Attributes:
+        name: The built-in set's name, or the folder's.
+        version: As ``meta.yaml`` says.
+        states: The state dimensions, by name.
+        fingerprint: A digest of every template and state; two models were asked alike only if it agrees.
+    """
+
+    def __init__(self, name: str, texts: Mapping[str, str], states: Mapping[str, StateDimension]) -> None:
+        self.name = name
+        self.states = dict(states)
+        self._texts = dict(texts)
+        meta = yaml.safe_load(texts["meta.yaml"])
+        if not isinstance(meta, dict) or "version" not in meta:
+            raise UsageError(f"{name}/meta.yaml: needs the key `version`")
+        self.version = str(meta["version"])
+        self._environment = ImmutableSandboxedEnvironment(
+            loader=DictLoader(self._texts), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+        )
+
+    @classmethod
+    def load(cls, name_or_folder: str | Path = "humanlm", states: Mapping[str, StateDimension] | None = None) -> "Prompts":
+        """Loads a built-in set (``humanlm``, ``world``) or a folder.
+
+        Args:
+            name_or_folder: Which.
+            states: The state dimensions; by default those saved in the folder, else the paper's six.
+
+        Raises:
+            UsageError: No such set or folder, or a file of it is missing.
+        """
+        built_in = {item.name: item for item in files("humanlm.prompts").joinpath("texts").iterdir() if item.is_dir()}
+        folder: Any = built_in.get(str(name_or_folder)) or Path(name_or_folder)
+        if not folder.is_dir():
+            raise unknown_name("prompt set or folder", str(name_or_folder), built_in)
+        texts = {item.name: item.read_text(encoding="utf-8") for item in folder.iterdir() if item.name.endswith((".j2", ".yaml"))}
+        missing = [name for name in _NEEDED if name not in texts]
+        if missing:
+            raise UsageError(f"{name_or_folder}: not a prompt folder, {missing[0]} is missing (needed: {', '.join(_NEEDED)})")
+        saved = folder / _STATES_FILE
+        if states is None and saved.is_file():
+            rows = json.loads(saved.read_text(encoding="utf-8"))
+            states = {row["name"]: StateDimension.model_validate(row) for row in rows}
+        return cls(folder.name, texts, STATES if states is None else states)
+
+    def save(self, folder: Path) -> None:
+        """Writes templates and states to a folder that :meth:`load` reads, so that a checkpoint is asked as it was trained."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in self._texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        rows = [state.model_dump() for state in self.states.values()]
+        (folder / _STATES_FILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of templates and states, 16 hex digits."""
+        content = [sorted(self._texts.items()), [state.model_dump() for state in self.states.values()]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Everything that can be asked for: the states in their order, then the response."""
+        return (*self.states, RESPONSE)
+
+    def check_target(self, target: str) -> None:
+        """Raises a :class:`UsageError` with the nearest name if there is no such target."""
+        if target not in self.targets:
+            raise unknown_name("state", target, self.targets)
+
+    def messages(self, example: Example, target: str, *, tokens: frozenset[str] = frozenset()) -> list[dict[str, str]]:
+        """Renders the chat messages that ask for one target: the system message, then one message a turn.
+
+        Args:
+            example: Persona and context; its response and metadata are never rendered.
+            target: ``response`` or a state's name.
+            tokens: Special tokens of the tokenizer that will read the messages, made inert with our own tags.
+
+        Raises:
+            UsageError: There is no such target, or a template cannot be rendered.
+        """
+        self.check_target(target)
+        system = {"role": "system", "content": self._system(example.persona, target, tokens)}
+        turns = [
+            {
+                "role": inert_name(turn.author, states=self.states, tokens=tokens),
+                "content": inert(turn.text, states=self.states, tokens=tokens),
+            }
+            for turn in example.context
+        ]
+        return [system, *turns]
+
+    def ids(self, example: Example, target: str, tokenizer: Any, *, think: bool = False, max_tokens: int | None = None) -> list[int]:
+        """Token ids of the prompt, generation prompt included; both engines and every backend take them from here.
+
+        A prompt that is too long loses its oldest turns, then the beginning of the last one; never persona or task.
+
+        Args:
+            example: Persona and context.
+            target: ``response`` or a state's name.
+            tokenizer: A Hugging Face tokenizer.
+            think: Whether the model reasons before it answers.
+            max_tokens: The most ids to return.
+
+        Raises:
+            UsageError: There is no such target.
+            DataError: Persona and task alone are longer than ``max_tokens``.
+            ModelError: The tokenizer has no chat template that fits.
+        """
+        messages = self.messages(example, target, tokens=frozenset(tokenizer.get_added_vocab()))
+
+        def encode(turns: list[dict[str, str]]) -> list[int]:
+            text = chat_text([messages[0], *turns], tokenizer, think=think)
+            return [int(token) for token in tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+        turns = messages[1:]
+        ids = encode(turns)
+        if max_tokens is None or len(ids) <= max_tokens:
+            return ids
+        while len(turns) > 1 and len(ids) > max_tokens:
+            turns = turns[1:]
+            ids = encode(turns)
+        last = turns[0]
+        while len(ids) > max_tokens and last["content"]:
+            words = tokenizer(last["content"], add_special_tokens=False)["input_ids"]
+            kept = words[len(ids) - max_tokens :]
+            shorter = str(tokenizer.decode(kept)) if kept else ""
+            last = {**last, "content": shorter if len(shorter) < len(last["content"]) else last["content"][1:]}
+            ids = encode([last])
+        if len(ids) > max_tokens:
+            raise DataError(
+                f"example {example.id!r}: persona and task alone need {len(ids)} tokens of {max_tokens}: raise max_prompt_tokens"
+            )
+        return ids
+
+    def completion(self, target: str, text: str, *, thinking: str | None = None) -> str:
+        """The form of a right answer: the text in the target's tags, after the reasoning in its own if there is one."""
+        answer = f"<{target}>{inert(text, states=self.states)}</{target}>"
+        return answer if thinking is None else f"<{THINK}>\n{thinking}\n</{THINK}>\n\n{answer}"
+
+    def _system(self, persona: Persona, target: str, tokens: frozenset[str]) -> str:
+        task, values = ("response.j2", {}) if target == RESPONSE else ("state.j2", {"state": self.states[target]})
+        try:
+            template = self._environment.get_template("system.j2")
+            return template.render(persona=self._inert_persona(persona, tokens), task=task, **values).strip()
+        except TemplateError as error:
+            raise UsageError(f"prompt set {self.name!r}: {task} or system.j2 cannot be rendered ({error})") from error
+
+    def _inert_persona(self, persona: Persona, tokens: frozenset[str]) -> Persona:
+        def clean(text: str) -> str:
+            return inert(text, states=self.states, tokens=tokens)
+
+        return Persona(
+            demographics={clean(key): clean(value) for key, value in persona.demographics.items()},
+            interests=tuple(map(clean, persona.interests)),
+            values=tuple(map(clean, persona.values)),
+            communication=tuple(map(clean, persona.communication)),
+            statistics=tuple(map(clean, persona.statistics)),
+            text=clean(persona.text),
+        )
+
+
+@lru_cache(maxsize=1)
+def _default() -> Prompts:
+    return Prompts.load()
+
+
+def render_prompt(example: Example, target: str = RESPONSE) -> list[dict[str, str]]:
+    """The chat messages that ask for one target with our own templates; see :meth:`Prompts.messages`."""
+    return _default().messages(example, target)
+
+
+def prompt_ids(example: Example, target: str, tokenizer: Any, *, think: bool = False) -> list[int]:
+    """The token ids of the same prompt; see :meth:`Prompts.ids`."""
+    return _default().ids(example, target, tokenizer, think=think)

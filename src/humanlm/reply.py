@@ -1,0 +1,130 @@
+"""Replies: what a model's raw output says once it is read strictly."""
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from humanlm.states import RESPONSE, STATES, THINK
+
+_TAG = re.compile(r"</?([a-z][a-z0-9_]{0,39})>")
+
+
+class Fault(StrEnum):
+    """A way in which an output is not what the prompt asked for."""
+
+    NO_END = "no_end_token"
+    NO_TAG = "missing_tag"
+    REPEATED_TAG = "repeated_tag"
+    WRONG_TAG = "wrong_tag"
+    UNCLOSED_TAG = "unclosed_tag"
+    WRONG_ORDER = "wrong_order"
+    OUTSIDE_TEXT = "text_outside_tags"
+    EMPTY = "empty"
+    NO_THINKING = "missing_thinking"
+    UNASKED_THINKING = "unasked_thinking"
+
+
+class Reply(BaseModel):
+    """One parsed output.
+
+    Attributes:
+        text: What stands in the target's tags, as far as it could be found.
+        thinking: What stands in the think tags, if the output reasons first.
+        states: State texts by dimension: the state itself for a state prompt, tagged states of the reasoning for a response.
+        faults: Every deviation from the form; none means well formed.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    thinking: str = ""
+    states: dict[str, str] = Field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def well_formed(self) -> bool:
+        """Whether the output had exactly the form that was asked for."""
+        return not self.faults
+
+
+def parse_reply(
+    raw: str, target: str, *, think: bool = False, ended: bool = True, states: Iterable[str] = tuple(STATES)
+) -> Reply:
+    """Reads one model output. Strict: one pair of the target's tags, nothing outside, ended by the end token.
+
+    Args:
+        raw: The decoded new tokens, without the end token.
+        target: ``response`` or the name of the state dimension that was asked for.
+        think: Whether the prompt asked to reason in ``<think>`` first.
+        ended: Whether the end token was sampled; an output cut at its limit has not ended.
+        states: The state dimensions in use: their tags inside another target's text are a fault, other markup is not.
+
+    Returns:
+        The reply; ``faults`` names every deviation, and ``text`` holds what could be found all the same.
+    """
+    faults: list[Fault] = [] if ended else [Fault.NO_END]
+    thinking, rest, offset_faults = _split_thinking(raw, think)
+    faults += offset_faults
+    text, body_faults = _body(rest, target, {RESPONSE, *states})
+    faults += body_faults
+    named = {target: text} if target != RESPONSE else tagged_states(thinking)
+    return Reply(text=text, thinking=thinking, states=named, faults=tuple(dict.fromkeys(faults)))
+
+
+def tagged_states(thinking: str) -> dict[str, str]:
+    """State segments of a reasoning: the first well-formed, non-empty pair of each tag that is not nested in another."""
+    found: dict[str, str] = {}
+    for match in re.finditer(r"<([a-z][a-z0-9_]{0,39})>([^<>]*)</\1>", thinking):
+        if text := match[2].strip():
+            found.setdefault(match[1], text)
+    return found
+
+
+def _split_thinking(raw: str, think: bool) -> tuple[str, str, list[Fault]]:
+    opening, closing = f"<{THINK}>", f"</{THINK}>"
+    opens, closes = raw.count(opening), raw.count(closing)
+    if not think:
+        return "", raw, [Fault.UNASKED_THINKING] if opens or closes else []
+    if opens == 0 and closes == 0:
+        return "", raw, [Fault.NO_THINKING]
+    faults: list[Fault] = []
+    if opens > 1 or closes > 1:
+        faults.append(Fault.REPEATED_TAG)
+    start, end = raw.find(opening), raw.find(closing)
+    if start < 0 or end < 0:
+        faults.append(Fault.UNCLOSED_TAG)
+        start, end = (start, len(raw)) if end < 0 else (0, end)
+        return raw[start:end].removeprefix(opening).strip(), raw[end:].removeprefix(closing), faults
+    if end < start:
+        return "", raw, [*faults, Fault.WRONG_ORDER]
+    if raw[:start].strip():
+        faults.append(Fault.OUTSIDE_TEXT)
+    thinking = raw[start + len(opening) : end].strip()
+    if not thinking:
+        faults.append(Fault.NO_THINKING)
+    return thinking, raw[end + len(closing) :], faults
+
+
+def _body(text: str, target: str, tags: set[str]) -> tuple[str, list[Fault]]:
+    """What stands in the target's tags, and what is wrong around and inside them."""
+    opening, closing = f"<{target}>", f"</{target}>"
+    opens, closes = text.count(opening), text.count(closing)
+    faults = [Fault.WRONG_TAG] if (set(_TAG.findall(text)) & tags) - {target} else []
+    if opens > 1 or closes > 1:
+        faults.append(Fault.REPEATED_TAG)
+    start, end = text.find(opening), text.find(closing)
+    if start < 0 and end < 0:
+        return text.strip(), [*faults, Fault.NO_TAG]
+    if start < 0 or end < 0:
+        inner = text[start + len(opening) :] if end < 0 else text[:end]
+        return inner.strip(), [*faults, Fault.UNCLOSED_TAG]
+    if end < start:
+        return text.strip(), [*faults, Fault.WRONG_ORDER]
+    inner = text[start + len(opening) : end].strip()
+    if text[:start].strip() or text[end + len(closing) :].strip():
+        faults.append(Fault.OUTSIDE_TEXT)
+    if not inner:
+        faults.append(Fault.EMPTY)
+    return inner, faults

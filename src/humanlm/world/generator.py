@@ -1,0 +1,203 @@
+"""The controlled world as data: users with hidden traits, posts to respond to, and time-ordered examples."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from humanlm.example import Example, Persona, Turn
+from humanlm.world.lexicon import (
+    AUTHORS,
+    CLAIMS,
+    CLUES,
+    EMOJI,
+    HOBBIES,
+    JOBS,
+    PHRASINGS,
+    ROLES,
+    STYLES,
+    TEMPERS,
+    TICS,
+    TOPICS,
+    TOWNS,
+    VALUES,
+)
+from humanlm.world.rules import Traits, true_states
+from humanlm.world.voice import blur, voice
+
+SOURCE = "world"
+_START = datetime(2025, 1, 1, tzinfo=UTC)
+
+Combination = tuple[str, str]
+"""A topic and a claim about it (the claim with its ``{topic}`` placeholder)."""
+
+
+class WorldConfig(BaseModel):
+    """Everything that decides a world; the same config always makes the same world.
+
+    Attributes:
+        seed: Of users, posts and responses. The laws (how traits and context decide states) are the same in all worlds.
+        users: How many people respond.
+        train_posts: Responses of each user in the training split; val_posts and test_posts likewise.
+        val_combinations: Topic-claim combinations that only validation sees; test_combinations likewise.
+        clue_chance: That a persona gives a clue to a trait (there are four).
+        hobby_chance: That a persona names a hobby, which means nothing.
+        voice_chance: By dimension, that a response voices it.
+        blur_chance: That a state of one response is a random one: people are not quite consistent.
+        tic_chance: That the user's tic follows a voiced state.
+        emoji_chance: That the user's emoji ends a response.
+        aside_chance: That a response holds an aside.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(default=0, ge=0)
+    users: int = Field(default=150, ge=1)
+    train_posts: int = Field(default=8, ge=1)
+    val_posts: int = Field(default=2, ge=1)
+    test_posts: int = Field(default=3, ge=1)
+    val_combinations: int = Field(default=12, ge=1)
+    test_combinations: int = Field(default=24, ge=1)
+    clue_chance: float = Field(default=0.85, ge=0, le=1)
+    hobby_chance: float = Field(default=0.4, ge=0, le=1)
+    voice_chance: dict[str, float] = Field(
+        default={"belief": 0.7, "goal": 0.6, "value": 0.6, "stance": 0.9, "emotion": 0.7, "communication": 0.7}
+    )
+    blur_chance: float = Field(default=0.1, ge=0, le=1)
+    tic_chance: float = Field(default=0.15, ge=0, le=1)
+    emoji_chance: float = Field(default=0.5, ge=0, le=1)
+    aside_chance: float = Field(default=0.4, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if set(self.voice_chance) != set(PHRASINGS) or not all(0 <= p <= 1 for p in self.voice_chance.values()):
+            raise ValueError(f"voice_chance: give each of {', '.join(sorted(PHRASINGS))} a chance from 0 to 1")
+        left = len(TOPICS) * len(CLAIMS) - self.val_combinations - self.test_combinations
+        if self.train_posts > left:
+            raise ValueError(
+                f"train_posts: {self.train_posts} posts a user, but only {max(left, 0)} topic-claim combinations are left "
+                f"for training; lower train_posts, val_combinations or test_combinations"
+            )
+        for split in ("val", "test"):
+            posts, combinations = getattr(self, f"{split}_posts"), getattr(self, f"{split}_combinations")
+            if posts > combinations:
+                raise ValueError(f"{split}_posts: {posts} posts a user need at least as many {split}_combinations")
+        return self
+
+
+class User(NamedTuple):
+    """A person of the world: hidden traits, habits, and the persona text that tells a part of them."""
+
+    id: str
+    traits: Traits
+    tic: str
+    emoji: str
+    persona: str
+
+
+class World(NamedTuple):
+    """A made world. ``examples`` holds the splits train, val and test, each in order of time."""
+
+    config: WorldConfig
+    users: tuple[User, ...]
+    combinations: dict[str, tuple[Combination, ...]]
+    examples: dict[str, list[Example]]
+
+
+def make_user(rng: random.Random, user_id: str, config: WorldConfig) -> User:
+    """A random person. Traits, tic and emoji never change; the persona gives a clue to most traits."""
+    traits = Traits(rng.choice(VALUES), rng.choice(TEMPERS), rng.choice(ROLES), rng.choice(STYLES))
+    facts = [rng.choice(CLUES[trait]) for trait in traits if rng.random() < config.clue_chance]
+    if rng.random() < config.hobby_chance:
+        facts.append(rng.choice(HOBBIES))
+    rng.shuffle(facts)
+    persona = f"a {rng.choice(JOBS)} from {rng.choice(TOWNS)}"
+    if facts:
+        persona += " : " + " , ".join(facts)
+    return User(user_id, traits, rng.choice(TICS), rng.choice(EMOJI), persona)
+
+
+def split_combinations(config: WorldConfig) -> dict[str, tuple[Combination, ...]]:
+    """All topic-claim combinations, shuffled by the seed and cut into three disjoint sets (by split)."""
+    combinations = [(topic, claim) for topic in TOPICS for claim in CLAIMS]
+    random.Random(f"combinations {config.seed}").shuffle(combinations)
+    test = len(combinations) - config.test_combinations
+    val = test - config.val_combinations
+    return {
+        "train": tuple(combinations[:val]),
+        "val": tuple(combinations[val:test]),
+        "test": tuple(combinations[test:]),
+    }
+
+
+def claim_text(combination: Combination) -> str:
+    """What a post says."""
+    topic, claim = combination
+    return claim.format(topic=topic)
+
+
+def make_world(config: WorldConfig) -> World:
+    """Makes users, posts and responses.
+
+    Each topic-claim combination is one post (a thread of its own, one a day, training posts first, then validation,
+    then test), to which users respond within a day: later splits hold later times and unseen combinations only.
+    """
+    rng = random.Random(f"world {config.seed}")
+    users = tuple(make_user(rng, f"user-{number:04d}", config) for number in range(config.users))
+    combinations = split_combinations(config)
+    examples: dict[str, list[Example]] = {}
+    day = 0
+    for split, posts in (("train", config.train_posts), ("val", config.val_posts), ("test", config.test_posts)):
+        turns: list[Turn] = []
+        for combination in combinations[split]:
+            turns.append(Turn(author=rng.choice(AUTHORS), text=claim_text(combination), time=_START + timedelta(days=day)))
+            day += 1
+        drafts = [
+            _respond(rng, config, user, combinations[split][number], turns[number], f"{split}-{number:03d}")
+            for user in users
+            for number in rng.sample(range(len(turns)), posts)
+        ]
+        examples[split] = _in_time(drafts, split)
+    return World(config, users, combinations, examples)
+
+
+def _respond(
+    rng: random.Random, config: WorldConfig, user: User, combination: Combination, turn: Turn, thread: str
+) -> Example:
+    states = true_states(user.traits, *combination)
+    response = voice(
+        rng,
+        blur(rng, states, config.blur_chance),
+        chances=config.voice_chance,
+        tic=user.tic,
+        emoji=user.emoji,
+        tic_chance=config.tic_chance,
+        emoji_chance=config.emoji_chance,
+        aside_chance=config.aside_chance,
+    )
+    assert turn.time is not None
+    return Example(
+        id=f"{thread}-{user.id}",
+        user_id=user.id,
+        persona=Persona(text=user.persona),
+        context=(turn,),
+        response=response,
+        time=turn.time + timedelta(minutes=rng.randint(1, 1400)),
+        thread_id=thread,
+        source=SOURCE,
+        metadata={
+            "true_states": dict(states),
+            "topic": combination[0],
+            "claim": combination[1],
+            "traits": dict(user.traits._asdict()),
+        },
+    )
+
+
+def _in_time(examples: Sequence[Example], split: str) -> list[Example]:
+    ordered = sorted(examples, key=lambda example: (example.time, example.id))
+    return [example.model_copy(update={"id": f"{split}-{n:05d}"}) for n, example in enumerate(ordered)]

@@ -1,0 +1,55 @@
+"""How a user of the world puts states into words: phrases from parts, and personal noise around them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from humanlm.world.lexicon import ASIDES, PHRASINGS, state_values
+
+
+def voice_state(rng: random.Random, dimension: str, value: str) -> str:
+    """One random phrase that voices a state value.
+
+    Raises:
+        KeyError: the dimension or the value is not of this world.
+    """
+    phrasing = PHRASINGS[dimension]
+    features = list(next(key for key, label in phrasing.labels.items() if label == value))
+    words = [rng.choice(slot.wordings[features.pop(0) if slot.telling else ""]) for slot in phrasing.slots]
+    return " ".join(words)
+
+
+def voice(
+    rng: random.Random,
+    states: Mapping[str, str],
+    *,
+    chances: Mapping[str, float],
+    tic: str,
+    emoji: str,
+    tic_chance: float,
+    emoji_chance: float,
+    aside_chance: float,
+) -> str:
+    """A response: each state is voiced with its own chance (at least the stance is), with tics, an aside, an emoji."""
+    voiced = [d for d in PHRASINGS if rng.random() < chances[d]] or ["stance"]
+    pieces: list[str] = []
+    for dimension in voiced:
+        pieces.append(voice_state(rng, dimension, states[dimension]))
+        if rng.random() < tic_chance:
+            pieces.append(tic)
+    if rng.random() < aside_chance:
+        pieces.insert(rng.randrange(len(pieces) + 1), rng.choice(ASIDES))
+    if rng.random() < emoji_chance:
+        pieces.append(emoji)
+    return " ".join(pieces)
+
+
+def random_states(rng: random.Random) -> dict[str, str]:
+    """Any value for every dimension."""
+    return {dimension: rng.choice(state_values(dimension)) for dimension in PHRASINGS}
+
+
+def blur(rng: random.Random, states: Mapping[str, str], chance: float) -> dict[str, str]:
+    """The states with each replaced by a random value with the given chance: people are not quite consistent."""
+    return {d: rng.choice(state_values(d)) if rng.random() < chance else value for d, value in states.items()}
