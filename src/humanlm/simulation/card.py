@@ -1,0 +1,66 @@
+"""What a trained model folder says about itself, so that it is always asked as it was trained."""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from humanlm.errors import ModelError
+from humanlm.prompts import Prompts
+
+CARD = "humanlm.json"
+PROMPTS = "prompts"
+
+
+class ModelCard(BaseModel):
+    """The content of ``humanlm.json`` beside the weights.
+
+    Attributes:
+        method: How the model was made: a training method, ``base`` for a model we did not train.
+        think: Whether its response prompt reasons first.
+        prompts: Name of the prompt set; the texts themselves stand in the folder ``prompts``.
+        prompt_version: The set's version.
+        prompt_fingerprint: Digest of templates and states.
+        states: The state dimensions it was trained on, in order; empty for methods that train the response alone.
+        base_model: The model it was trained from.
+        data_fingerprint: Digest of the training examples.
+        seed: The run's seed.
+        step: Updates done.
+        humanlm_version: The version of this program that wrote it.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    method: str = "base"
+    think: bool = False
+    prompts: str = "humanlm"
+    prompt_version: str = ""
+    prompt_fingerprint: str = ""
+    states: tuple[str, ...] = ()
+    base_model: str = ""
+    data_fingerprint: str = ""
+    seed: int = 0
+    step: int = 0
+    humanlm_version: str = ""
+
+    def write(self, folder: Path, prompts: Prompts) -> None:
+        """Writes the card and the prompt set into a model folder."""
+        (folder / CARD).write_text(json.dumps(self.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+        prompts.save(folder / PROMPTS)
+
+    @classmethod
+    def read(cls, folder: Path) -> tuple["ModelCard", Prompts] | None:
+        """Reads card and prompt set from a model folder; None for a folder that we did not write.
+
+        Raises:
+            ModelError: The card is broken.
+        """
+        file = folder / CARD
+        if not file.is_file():
+            return None
+        try:
+            card = cls.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ModelError(f"{file}: broken card ({'.'.join(map(str, first['loc']))}: {first['msg']}): train or export again") from error
+        return card, Prompts.load(folder / PROMPTS if (folder / PROMPTS).is_dir() else card.prompts)

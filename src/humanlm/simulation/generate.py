@@ -1,0 +1,118 @@
+"""Sampling from a transformers model: whole batches, a limit for every row, one seed."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from transformers import GenerationConfig, LogitsProcessor, NoRepeatNGramLogitsProcessor, StoppingCriteria
+
+
+class Generation(NamedTuple):
+    """One sampled continuation.
+
+    Attributes:
+        ids: The new token ids, the end token included if it was sampled.
+        text: The new tokens without the end token, decoded.
+        ended: Whether the end token was sampled before the limit.
+    """
+
+    ids: list[int]
+    text: str
+    ended: bool
+
+
+class _RowLimits(StoppingCriteria):  # type: ignore[misc]
+    """Stops each row at its own number of new tokens."""
+
+    def __init__(self, prompt_length: int, limits: torch.Tensor) -> None:
+        self.prompt_length, self.limits = prompt_length, limits
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        return input_ids.shape[1] - self.prompt_length >= self.limits
+
+
+class _NoRepeatAfterPrompt(LogitsProcessor):  # type: ignore[misc]
+    """No n-gram twice in the new tokens; unlike the stock processor it leaves what stands in the prompt free to be quoted."""
+
+    def __init__(self, prompt_length: int, size: int) -> None:
+        self.prompt_length, self.stock = prompt_length, NoRepeatNGramLogitsProcessor(size)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.stock(input_ids[:, self.prompt_length :], scores)
+        return result
+
+
+def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """The ids that end an output: the tokenizer's end token first, then those of the model's generation settings."""
+    stated = model.generation_config.eos_token_id if model.generation_config is not None else None
+    more = stated if isinstance(stated, list) else [stated]
+    return list(dict.fromkeys(int(token) for token in [tokenizer.eos_token_id, *more] if token is not None))
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompt_ids: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: Sequence[int],
+    temperature: float,
+    seed: int,
+    no_repeat_ngram: int = 0,
+    repetition_penalty: float = 1.0,
+) -> list[Generation]:
+    """Samples one continuation for each prompt, all in one batch. The same arguments give the same result on one machine.
+
+    Args:
+        model: A causal language model; left in the mode (training or not) it was in.
+        tokenizer: Its tokenizer.
+        prompt_ids: One prompt a row.
+        max_new_tokens: The limit of each row, in tokens, the end token included.
+        temperature: 0 takes the likeliest token; there is no top-k or top-p, so samples follow the policy itself.
+        seed: Decides the samples; the caller's random state is left as it was.
+        no_repeat_ngram: Forbid repeating an n-gram of this size within the new tokens; 0 does not.
+        repetition_penalty: As in transformers; 1 does not.
+    """
+    device = next(model.parameters()).device
+    ends = end_token_ids(model, tokenizer)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    length = max(map(len, prompt_ids))
+    ids = torch.full((len(prompt_ids), length), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompt_ids):
+        ids[row, length - len(prompt) :] = torch.tensor(list(prompt))
+        mask[row, length - len(prompt) :] = 1
+    limits = torch.tensor(list(max_new_tokens), device=device)
+    settings = GenerationConfig(
+        max_new_tokens=max(max_new_tokens),
+        do_sample=temperature > 0,
+        temperature=temperature if temperature > 0 else 1.0,
+        top_k=0,
+        top_p=1.0,
+        repetition_penalty=repetition_penalty,
+        eos_token_id=ends,
+        pad_token_id=pad,
+    )
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            out = model.generate(
+                ids.to(device),
+                attention_mask=mask.to(device),
+                generation_config=settings,
+                stopping_criteria=[_RowLimits(length, limits)],
+                logits_processor=[_NoRepeatAfterPrompt(length, no_repeat_ngram)] if no_repeat_ngram else [],
+            )
+    finally:
+        model.train(was_training)
+    rows = out[:, length:].tolist()
+    return [_generation(tokenizer, row[:limit], set(ends)) for row, limit in zip(rows, max_new_tokens, strict=True)]
+
+
+def _generation(tokenizer: Any, ids: list[int], ends: set[int]) -> Generation:
+    stop = next((place for place, token in enumerate(ids) if token in ends), None)
+    body = ids if stop is None else ids[:stop]
+    text = tokenizer.decode(body, skip_special_tokens=False)
+    return Generation(ids if stop is None else ids[: stop + 1], text, stop is not None)

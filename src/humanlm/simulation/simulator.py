@@ -1,0 +1,154 @@
+"""A simulator: a model that answers as one person would."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from humanlm.errors import ModelError, UsageError
+from humanlm.example import Example, Persona, Turn
+from humanlm.prompts import Prompts
+from humanlm.reply import Reply, parse_reply
+from humanlm.simulation.card import ModelCard
+from humanlm.simulation.loading import load_tokenizer, load_weights, model_folder
+from humanlm.states import RESPONSE
+
+RESPONSE_TOKENS = 512
+THINKING_RESPONSE_TOKENS = 1024
+
+
+class Simulator:
+    """Answers as the person a persona describes. Make one with :meth:`load`.
+
+    Attributes:
+        name: What the model was loaded as.
+        card: How the model was made.
+        prompts: The templates it is asked with.
+        think: Whether it reasons before it replies.
+    """
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, *, card: ModelCard, prompts: Prompts, think: bool) -> None:
+        self.name, self.card, self.prompts, self.think = name, card, prompts, think
+        self.model, self.tokenizer = model, tokenizer
+
+    @classmethod
+    def load(
+        cls, model: str | Path, *, device: str = "auto", think: bool | None = None, prompts: str | Path | None = None
+    ) -> "Simulator":
+        """Loads a run folder, a Hugging Face folder or a Hub id.
+
+        A model trained by HumanLM brings its own prompt templates; any other is asked with the package's.
+
+        Args:
+            model: What to load.
+            device: ``auto``, ``cpu``, ``cuda`` ...
+            think: Whether it reasons before it replies; by default as it was trained, else not.
+            prompts: A built-in prompt set or a folder, instead of the model's own.
+
+        Raises:
+            ModelError: There is no such model, or it cannot be loaded.
+            UsageError: There is no such prompt set.
+        """
+        folder = model_folder(model)
+        card, own = (ModelCard.read(folder) if folder else None) or (ModelCard(), None)
+        used = Prompts.load(prompts) if prompts is not None else own or Prompts.load()
+        weights, tokenizer = load_weights(model, device=device), load_tokenizer(model)
+        return cls(str(model), weights.eval(), tokenizer, card=card, prompts=used, think=card.think if think is None else think)
+
+    def reply(
+        self,
+        persona: Persona | str | dict[str, Any],
+        context: str | Sequence[Turn],
+        *,
+        target: str = RESPONSE,
+        temperature: float = 0.4,
+        seed: int = 0,
+        max_new_tokens: int | None = None,
+    ) -> Reply:
+        """What this person would answer.
+
+        Args:
+            persona: Text, a mapping as in the datasets, or a :class:`Persona`.
+            context: The post to answer, as text, or the whole thread as turns, oldest first.
+            target: ``response``, or a state's name to hear what is on the person's mind.
+            temperature: 0 is deterministic.
+            seed: Decides the sample.
+            max_new_tokens: By default the target's own limit.
+
+        Raises:
+            UsageError: The context is empty, or there is no such target.
+        """
+        turns = (Turn(author="somebody", text=context),) if isinstance(context, str) else tuple(context)
+        if not turns or not any(turn.text.strip() for turn in turns):
+            raise UsageError("the context is empty: give the post or the thread to answer")
+        example = Example(id="asked", user_id="asked", persona=Persona.parse(persona), context=turns, response="-")
+        return self.replies([example], target, temperature=temperature, seed=seed, max_new_tokens=max_new_tokens)[0]
+
+    def replies(
+        self,
+        examples: Sequence[Example],
+        target: str = RESPONSE,
+        *,
+        temperature: float = 0.4,
+        seed: int = 0,
+        max_new_tokens: int | None = None,
+        no_repeat_ngram: int = 4,
+        batch_size: int = 64,
+    ) -> list[Reply]:
+        """Replies to many examples, in their order. Temperature 0.4 and no repeated 4-gram are the paper's evaluation settings.
+
+        Args:
+            examples: Persona and context of each; their responses are not looked at.
+            target: ``response`` or a state's name.
+            temperature: 0 is deterministic.
+            seed: Decides the samples, together with the batches.
+            max_new_tokens: By default the target's own limit.
+            no_repeat_ngram: 0 allows repetitions.
+            batch_size: Prompts generated at once.
+        """
+        from humanlm.simulation.generate import generate
+
+        think = self.thinks(target)
+        limit = max_new_tokens or self.token_limit(target)
+        prompts = self._prompts(examples, target, limit)
+        replies: list[Reply | None] = [None] * len(examples)
+        for batch in _batches(prompts, batch_size):
+            outputs = generate(
+                self.model,
+                self.tokenizer,
+                [prompts[index] for index in batch],
+                max_new_tokens=[limit] * len(batch),
+                temperature=temperature,
+                seed=seed + batch[0],
+                no_repeat_ngram=no_repeat_ngram,
+            )
+            for index, output in zip(batch, outputs, strict=True):
+                replies[index] = parse_reply(output.text, target, think=think, ended=output.ended, states=self.prompts.states)
+        return [reply for reply in replies if reply is not None]
+
+    def thinks(self, target: str) -> bool:
+        """States are never reasoned about; the response is, if the model is a thinking one."""
+        return self.think and target == RESPONSE
+
+    def token_limit(self, target: str) -> int:
+        """New tokens a target may have: the state's own limit, 512 for a response, 1,024 if it reasons first."""
+        self.prompts.check_target(target)
+        if target != RESPONSE:
+            return self.prompts.states[target].max_tokens
+        limit = THINKING_RESPONSE_TOKENS if self.think else RESPONSE_TOKENS
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        return min(limit, positions // 2) if positions else limit
+
+    def _prompts(self, examples: Sequence[Example], target: str, limit: int) -> list[list[int]]:
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        room = positions - limit if positions else None
+        if room is not None and room <= 0:
+            raise ModelError(f"{self.name}: has {positions} positions, {limit} new tokens leave no room for a prompt: lower max_new_tokens")
+        think = self.thinks(target)
+        return [self.prompts.ids(example, target, self.tokenizer, think=think, max_tokens=room) for example in examples]
+
+
+def _batches(prompts: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+    """Batches of like lengths, so that little is spent on padding."""
+    order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
