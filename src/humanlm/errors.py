@@ -61,5 +61,7 @@ def claim_folder(folder: Path, *, overwrite: bool = False, resume: bool = False)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file: choose a folder with --out")
     if folder.is_dir() and any(folder.iterdir()) and not (overwrite or resume):
-        raise UsageError(f"{folder} is not empty: add --resume to go on with it, --overwrite to start anew, or another --out")
+        raise UsageError(
+            f"{folder} is not empty: add --resume to go on with it, --overwrite to start anew, or another --out"
+        )
     folder.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ class Persona(BaseModel):
         Demographics that say "NA" are left out: not known is not a trait.
 
         Raises:
-            ValueError: The value is none of these, or a field has the wrong type.
+            ValueError, TypeError: The value is none of these, or a field has the wrong type.
         """
         if value is None:
             return cls()
@@ -66,7 +66,7 @@ class Persona(BaseModel):
             return cls._from_mapping(loaded) if isinstance(loaded, Mapping) else cls(text=clean_text(value).strip())
         if isinstance(value, Mapping):
             return cls._from_mapping(value)
-        raise ValueError(f"expected an object or text, got {type(value).__name__}")
+        raise TypeError(f"expected an object or text, got {type(value).__name__}")
 
     @classmethod
     def _from_mapping(cls, value: Mapping[Any, Any]) -> "Persona":
@@ -75,7 +75,7 @@ class Persona(BaseModel):
             raise ValueError(f"unknown key {unknown[0]!r} (known: {', '.join(cls.model_fields)})")
         demographics = value.get("demographics") or {}
         if not isinstance(demographics, Mapping):
-            raise ValueError("demographics: expected an object")
+            raise TypeError("demographics: expected an object")
         return cls(
             demographics={
                 clean_text(str(key)): text
@@ -93,7 +93,7 @@ class Persona(BaseModel):
         if isinstance(value, str):
             value = [value]
         if not isinstance(value, list | tuple):
-            raise ValueError(f"{name}: expected a list of phrases, got {type(value).__name__}")
+            raise TypeError(f"{name}: expected a list of phrases, got {type(value).__name__}")
         return tuple(clean_text(str(item)).strip() for item in value)
 
 
@@ -138,7 +138,9 @@ class Example(BaseModel):
         if not isinstance(row, Mapping):
             raise DataError(f"row: expected an object, got {type(row).__name__}")
         native = "context" in row or "response" in row
-        names = ("context", "response", "thread_id", "time") if native else ("prompt", "completion", "post_id", "timestamp")
+        names = (
+            ("context", "response", "thread_id", "time") if native else ("prompt", "completion", "post_id", "timestamp")
+        )
         context_key, response_key, thread_key, time_key = names
         if context_key not in row and response_key not in row:
             raise DataError("context: missing; expected the fields context and response, or prompt and completion")
@@ -151,7 +153,7 @@ class Example(BaseModel):
         metadata |= {str(key): json_value(value) for key, value in row.items() if key not in known}
         try:
             persona = Persona.parse(row.get("persona"))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise DataError(f"persona: {error}") from error
         return cls(
             id=str(row["id"]) if row.get("id") not in (None, "") else _row_id(row, thread, user_id, context, response),
@@ -281,7 +283,9 @@ def _time_field(value: Any, where: str) -> datetime | None:
     try:
         return parse_time(value)
     except ValueError as error:
-        raise DataError(f"{where}: not a time (epoch seconds or milliseconds, or ISO 8601): {str(value)[:40]!r}") from error
+        raise DataError(
+            f"{where}: not a time (epoch seconds or milliseconds, or ISO 8601): {str(value)[:40]!r}"
+        ) from error
 
 
 def _time_in_metadata(metadata: Any) -> datetime | None:

@@ -46,9 +46,17 @@ def splits(source: str | Path) -> dict[str, list[Path]]:
     path = _local(source)
     if path.is_file():
         if path.suffix not in SUFFIXES:
-            raise UsageError(f"{path}: cannot read {path.suffix or 'this'} files: give .jsonl or .parquet (see `humanlm collect` for others)")
+            raise UsageError(
+                f"{path}: cannot read {path.suffix or 'this'} files: give .jsonl or .parquet (see `humanlm collect` for others)"
+            )
         return {"all": [path]}
-    files = sorted(file for folder in (path, path / "data") if folder.is_dir() for file in folder.iterdir() if file.suffix in SUFFIXES)
+    files = sorted(
+        file
+        for folder in (path, path / "data")
+        if folder.is_dir()
+        for file in folder.iterdir()
+        if file.suffix in SUFFIXES
+    )
     if not files:
         raise UsageError(f"{path}: no .jsonl or .parquet file in this folder: check the path")
     found: dict[str, list[Path]] = {}
@@ -166,7 +174,8 @@ def _local(source: str | Path) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
-            f"{source}: no such file or folder, and the Hub gave no dataset of that name ({reason[:160]}): check the name, the network, HF_TOKEN"
+            f"{source}: no such file or folder, and the Hub gave no such dataset ({reason[:160]}): "
+            "check the name, the network and HF_TOKEN"
         ) from error
 
 

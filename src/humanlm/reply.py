@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from humanlm.states import RESPONSE, STATES, THINK
 
+_SPECIAL = re.compile(r"<\|[\w.-]+\|>")
 _TAG = re.compile(r"</?([a-z][a-z0-9_]{0,39})>")
 
 
@@ -24,6 +25,7 @@ class Fault(StrEnum):
     EMPTY = "empty"
     NO_THINKING = "missing_thinking"
     UNASKED_THINKING = "unasked_thinking"
+    SPECIAL_TOKEN = "special_token"
 
 
 class Reply(BaseModel):
@@ -67,6 +69,8 @@ def parse_reply(
     faults: list[Fault] = [] if ended else [Fault.NO_END]
     thinking, rest, offset_faults = _split_thinking(raw, think)
     faults += offset_faults
+    if _SPECIAL.search(raw):
+        faults.append(Fault.SPECIAL_TOKEN)
     text, body_faults = _body(rest, target, {RESPONSE, *states})
     faults += body_faults
     named = {target: text} if target != RESPONSE else tagged_states(thinking)

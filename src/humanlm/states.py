@@ -46,18 +46,28 @@ class StateDimension(BaseModel):
     @classmethod
     def _tag_name(cls, name: str) -> str:
         if not _NAME.fullmatch(name) or name in _RESERVED:
-            raise ValueError(f"{name!r} cannot name a state: use lower case letters, digits, _ and none of {', '.join(sorted(_RESERVED))}")
+            raise ValueError(
+                f"{name!r} cannot name a state: use lower case letters, digits, _ and none of {', '.join(sorted(_RESERVED))}"
+            )
         return name
 
 
 def _six() -> dict[str, StateDimension]:
     rows: list[tuple[str, Aspect, str]] = [
-        ("belief", "cognitive", "a general conviction of HUMAN about how people or the world work; it holds beyond this one case"),
+        (
+            "belief",
+            "cognitive",
+            "a general conviction of HUMAN about how people or the world work; it holds beyond this one case",
+        ),
         ("goal", "cognitive", "what HUMAN tries to bring about by writing this message, and in whom"),
         ("value", "normative", "what HUMAN thinks ought to matter here; a priority, not a fact"),
         ("stance", "normative", "whether HUMAN agrees or disagrees, how firmly, and with what or whom by name"),
         ("emotion", "affective", "what HUMAN feels, how strongly, and toward what or whom; all three are needed"),
-        ("communication", "linguistic", "HUMAN's tone and how the message is built: direct or roundabout, claim and reason, question, joke, story"),
+        (
+            "communication",
+            "linguistic",
+            "HUMAN's tone and how the message is built: direct or roundabout, claim and reason, question, joke, story",
+        ),
     ]
     return {name: StateDimension(name=name, aspect=aspect, description=text) for name, aspect, text in rows}
 
@@ -83,18 +93,24 @@ def load_states(path: str | Path) -> dict[str, StateDimension]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: not valid YAML ({' '.join(str(error).split())}): mend the file") from error
     if not isinstance(raw, dict) or not raw:
-        raise UsageError(f"{file}: expected a mapping from state names to descriptions, e.g. `humour: {{description: ...}}`")
+        raise UsageError(
+            f"{file}: expected a mapping from state names to descriptions, e.g. `humour: {{description: ...}}`"
+        )
     return {str(name): _state(file, str(name), value) for name, value in raw.items()}
 
 
 def _state(file: Path, name: str, value: Any) -> StateDimension:
     if value == "paper":
         if name not in STATES:
-            raise UsageError(f"{file}: {name!r} is none of the paper's states ({', '.join(STATES)}): give it a description")
+            raise UsageError(
+                f"{file}: {name!r} is none of the paper's states ({', '.join(STATES)}): give it a description"
+            )
         return STATES[name]
     fields = {"description": value} if isinstance(value, str) else value
     if not isinstance(fields, dict):
-        raise UsageError(f"{file}: state {name!r} needs a description, as text or as a mapping with the key `description`")
+        raise UsageError(
+            f"{file}: state {name!r} needs a description, as text or as a mapping with the key `description`"
+        )
     try:
         return StateDimension.model_validate({**fields, "name": name})
     except ValidationError as error:

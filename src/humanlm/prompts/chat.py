@@ -49,12 +49,18 @@ def chat_text(messages: Sequence[dict[str, str]], tokenizer: Any, *, think: bool
     if speaks_chatml(tokenizer):
         return str(tokenizer.apply_chat_template(list(messages), chat_template=CHAT_TEMPLATE, **options))
     if not tokenizer.chat_template:
-        raise ModelError(f"{tokenizer.name_or_path}: no chat template and no ChatML tokens: use a chat model (e.g. Qwen3)")
+        raise ModelError(
+            f"{tokenizer.name_or_path}: no chat template and no ChatML tokens: use a chat model (e.g. Qwen3)"
+        )
     from jinja2 import TemplateError
 
     system = messages[0]["content"]
     turns = "\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in messages[1:])
     try:
-        return str(tokenizer.apply_chat_template([{"role": "system", "content": system}, {"role": "user", "content": turns}], **options))
+        return str(
+            tokenizer.apply_chat_template(
+                [{"role": "system", "content": system}, {"role": "user", "content": turns}], **options
+            )
+        )
     except TemplateError:  # some templates know no system role
         return str(tokenizer.apply_chat_template([{"role": "user", "content": f"{system}\n\n{turns}"}], **options))

@@ -9,7 +9,12 @@ from humanlm.states import RESPONSE, THINK
 _BRACKETS = str.maketrans({"<": "‹", ">": "›"})
 _SPACE = re.compile(r"\s+")
 _NAME_LENGTH = 80
-_ROLES = {"assistant": "AI assistant", "system": "person called system", "user": "person called user", "tool": "person called tool"}
+_ROLES = {
+    "assistant": "AI assistant",
+    "system": "person called system",
+    "user": "person called user",
+    "tool": "person called tool",
+}
 
 
 @lru_cache(maxsize=64)

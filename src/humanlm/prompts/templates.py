@@ -45,11 +45,17 @@ class Prompts:
             raise UsageError(f"{name}/meta.yaml: needs the key `version`")
         self.version = str(meta["version"])
         self._environment = ImmutableSandboxedEnvironment(
-            loader=DictLoader(self._texts), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+            loader=DictLoader(self._texts),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=False,
         )
 
     @classmethod
-    def load(cls, name_or_folder: str | Path = "humanlm", states: Mapping[str, StateDimension] | None = None) -> "Prompts":
+    def load(
+        cls, name_or_folder: str | Path = "humanlm", states: Mapping[str, StateDimension] | None = None
+    ) -> "Prompts":
         """Loads a built-in set (``humanlm``, ``world``) or a folder.
 
         Args:
@@ -63,10 +69,16 @@ class Prompts:
         folder: Any = built_in.get(str(name_or_folder)) or Path(name_or_folder)
         if not folder.is_dir():
             raise unknown_name("prompt set or folder", str(name_or_folder), built_in)
-        texts = {item.name: item.read_text(encoding="utf-8") for item in folder.iterdir() if item.name.endswith((".j2", ".yaml"))}
+        texts = {
+            item.name: item.read_text(encoding="utf-8")
+            for item in folder.iterdir()
+            if item.name.endswith((".j2", ".yaml"))
+        }
         missing = [name for name in _NEEDED if name not in texts]
         if missing:
-            raise UsageError(f"{name_or_folder}: not a prompt folder, {missing[0]} is missing (needed: {', '.join(_NEEDED)})")
+            raise UsageError(
+                f"{name_or_folder}: not a prompt folder, {missing[0]} is missing (needed: {', '.join(_NEEDED)})"
+            )
         saved = folder / _STATES_FILE
         if states is None and saved.is_file():
             rows = json.loads(saved.read_text(encoding="utf-8"))
@@ -119,7 +131,9 @@ class Prompts:
         ]
         return [system, *turns]
 
-    def ids(self, example: Example, target: str, tokenizer: Any, *, think: bool = False, max_tokens: int | None = None) -> list[int]:
+    def ids(
+        self, example: Example, target: str, tokenizer: Any, *, think: bool = False, max_tokens: int | None = None
+    ) -> list[int]:
         """Token ids of the prompt, generation prompt included; both engines and every backend take them from here.
 
         A prompt that is too long loses its oldest turns, then the beginning of the last one; never persona or task.

@@ -62,5 +62,7 @@ class ModelCard(BaseModel):
             card = cls.model_validate_json(file.read_bytes())
         except ValidationError as error:
             first = error.errors()[0]
-            raise ModelError(f"{file}: broken card ({'.'.join(map(str, first['loc']))}: {first['msg']}): train or export again") from error
+            raise ModelError(
+                f"{file}: broken card ({'.'.join(map(str, first['loc']))}: {first['msg']}): train or export again"
+            ) from error
         return card, Prompts.load(folder / PROMPTS if (folder / PROMPTS).is_dir() else card.prompts)

@@ -17,10 +17,16 @@ def model_folder(model: str | Path) -> Path | None:
         for folder in (path, path / "model"):
             if (folder / "config.json").is_file():
                 return folder
-        hint = "the run has no finished model yet, give RUN/checkpoints/step-N" if (path / "checkpoints").is_dir() else "config.json is missing"
+        hint = (
+            "the run has no finished model yet, give RUN/checkpoints/step-N"
+            if (path / "checkpoints").is_dir()
+            else "config.json is missing"
+        )
         raise ModelError(f"{model}: not a model folder ({hint}): give a Hugging Face folder, a run folder or a Hub id")
     if path.exists() or str(model).count("/") != 1 or str(model).startswith((".", "/", "~")):
-        raise ModelError(f"{model}: no such model folder: give a Hugging Face folder, a run folder or a Hub id (owner/name)")
+        raise ModelError(
+            f"{model}: no such model folder: give a Hugging Face folder, a run folder or a Hub id (owner/name)"
+        )
     return None
 
 
@@ -57,7 +63,9 @@ def load_weights(model: str | Path, *, device: str = "auto") -> Any:
 
     folder, place = model_folder(model), pick_device(device)
     try:
-        weights = AutoModelForCausalLM.from_pretrained(str(folder or model), dtype=torch.float32 if place == "cpu" else torch.bfloat16)
+        weights = AutoModelForCausalLM.from_pretrained(
+            str(folder or model), dtype=torch.float32 if place == "cpu" else torch.bfloat16
+        )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _cannot_load("model", model, error) from error
     return weights.to(place)
@@ -65,4 +73,6 @@ def load_weights(model: str | Path, *, device: str = "auto") -> Any:
 
 def _cannot_load(what: str, model: str | Path, error: Exception) -> ModelError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return ModelError(f"{model}: cannot load the {what} ({reason}): check the folder or Hub id, the network and HF_TOKEN")
+    return ModelError(
+        f"{model}: cannot load the {what} ({reason}): check the folder or Hub id, the network and HF_TOKEN"
+    )

@@ -26,7 +26,9 @@ class Simulator:
         think: Whether it reasons before it replies.
     """
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, *, card: ModelCard, prompts: Prompts, think: bool) -> None:
+    def __init__(
+        self, name: str, model: Any, tokenizer: Any, *, card: ModelCard, prompts: Prompts, think: bool
+    ) -> None:
         self.name, self.card, self.prompts, self.think = name, card, prompts, think
         self.model, self.tokenizer = model, tokenizer
 
@@ -52,7 +54,9 @@ class Simulator:
         card, own = (ModelCard.read(folder) if folder else None) or (ModelCard(), None)
         used = Prompts.load(prompts) if prompts is not None else own or Prompts.load()
         weights, tokenizer = load_weights(model, device=device), load_tokenizer(model)
-        return cls(str(model), weights.eval(), tokenizer, card=card, prompts=used, think=card.think if think is None else think)
+        return cls(
+            str(model), weights.eval(), tokenizer, card=card, prompts=used, think=card.think if think is None else think
+        )
 
     def reply(
         self,
@@ -122,7 +126,9 @@ class Simulator:
                 no_repeat_ngram=no_repeat_ngram,
             )
             for index, output in zip(batch, outputs, strict=True):
-                replies[index] = parse_reply(output.text, target, think=think, ended=output.ended, states=self.prompts.states)
+                replies[index] = parse_reply(
+                    output.text, target, think=think, ended=output.ended, states=self.prompts.states
+                )
         return [reply for reply in replies if reply is not None]
 
     def thinks(self, target: str) -> bool:
@@ -142,7 +148,9 @@ class Simulator:
         positions = getattr(self.model.config, "max_position_embeddings", None)
         room = positions - limit if positions else None
         if room is not None and room <= 0:
-            raise ModelError(f"{self.name}: has {positions} positions, {limit} new tokens leave no room for a prompt: lower max_new_tokens")
+            raise ModelError(
+                f"{self.name}: has {positions} positions, {limit} new tokens leave no room for a prompt: lower max_new_tokens"
+            )
         think = self.thinks(target)
         return [self.prompts.ids(example, target, self.tokenizer, think=think, max_tokens=room) for example in examples]
 

@@ -1,0 +1,146 @@
+"""What a judge is: it sees all replies of a group at once and says of each how far it matches the real response."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from humanlm.errors import JudgeError
+from humanlm.example import Example
+from humanlm.judging.rules import rule_out
+from humanlm.reply import Reply
+
+
+class Group(BaseModel):
+    """The rollouts of one prompt, judged together.
+
+    Attributes:
+        example: Context and real response.
+        target: The dimension on which the replies are compared with the real response, or ``response``.
+        replies: The parsed rollouts, in the order in which verdicts are wanted.
+        repeat: Which of several judgements of the same group this is; part of the order's seed.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    example: Example
+    target: str
+    replies: tuple[Reply, ...] = Field(min_length=1)
+    repeat: int = 0
+
+
+class Verdict(BaseModel):
+    """The judge's word on one rollout. The score is computed here, because arithmetic is no language model's job.
+
+    Attributes:
+        key_points: What the real response says along the target dimension.
+        matches: How far the rollout meets each key point, in [0, 1]; one number a key point.
+        penalty: For what the rollout adds without support or against the real response, in [0, 1].
+        rationale: Why, in a sentence.
+        rule: The rule that scored the rollout without asking the judge; empty if the judge was asked.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    key_points: tuple[str, ...] = ()
+    matches: tuple[float, ...] = ()
+    penalty: float = 0.0
+    rationale: str = ""
+    rule: str = ""
+
+    @property
+    def score(self) -> float:
+        """Coverage minus penalty, within [0, 1] (paper, section 3.3)."""
+        coverage = sum(self.matches) / len(self.matches) if self.matches else 0.0
+        return min(1.0, max(0.0, coverage - self.penalty))
+
+
+class Judge(ABC):
+    """Base of all judges. A subclass says how to assess groups; what needs no judge is settled here.
+
+    Attributes:
+        name: As it stands in run folders and reports.
+    """
+
+    name: str
+
+    def covers(self, example: Example, target: str) -> bool:
+        """Whether the real response can be judged on this target at all; such pairs are neither trained on nor scored."""
+        return True
+
+    def judge(self, group: Group) -> tuple[Verdict, ...]:
+        """Judges one group: one verdict a reply, in the order of the replies.
+
+        Raises:
+            JudgeError: No verdict could be had. A failure is never a score.
+        """
+        (result,) = self.judge_all([group])
+        if isinstance(result, JudgeError):
+            raise result
+        return result
+
+    def judge_all(self, groups: Sequence[Group]) -> list[tuple[Verdict, ...] | JudgeError]:
+        """Judges many groups; a group that fails is a :class:`JudgeError` in its place and leaves the others alone.
+
+        Malformed, empty and context-copying replies are scored by rule, equal texts of a group are asked once.
+        """
+        settled = [[rule_verdict(group, reply) for reply in group.replies] for group in groups]
+        asked: list[Group] = []
+        places: list[int] = []
+        for place, (group, verdicts) in enumerate(zip(groups, settled, strict=True)):
+            unique = {
+                reply.text: reply for reply, verdict in zip(group.replies, verdicts, strict=True) if verdict is None
+            }
+            if unique:
+                asked.append(group.model_copy(update={"replies": tuple(unique.values())}))
+                places.append(place)
+        answers = dict(zip(places, self._checked(asked), strict=True))
+        return [
+            _merge(group, verdicts, asked_group=answers.get(place))
+            for place, (group, verdicts) in enumerate(zip(groups, settled, strict=True))
+        ]
+
+    @abstractmethod
+    def _assess(self, groups: Sequence[Group]) -> Sequence[Sequence[Verdict] | JudgeError]:
+        """Assesses groups of well-formed, distinct replies: for each group one verdict a reply, in order, or the failure."""
+
+    def _checked(self, groups: Sequence[Group]) -> list[dict[str, Verdict] | JudgeError]:
+        """Verdicts by reply text. A judge that answers for the wrong number of replies has failed, whatever it says."""
+        if not groups:
+            return []
+        answers = self._assess(groups)
+        if len(answers) != len(groups):
+            raise RuntimeError(
+                f"judge {self.name!r} answered {len(answers)} of {len(groups)} groups: this is a bug in the judge"
+            )
+        checked: list[dict[str, Verdict] | JudgeError] = []
+        for group, answer in zip(groups, answers, strict=True):
+            if isinstance(answer, JudgeError):
+                checked.append(answer)
+            elif len(answer) != len(group.replies):
+                checked.append(
+                    JudgeError(
+                        f"judge {self.name!r}: {len(answer)} verdicts for {len(group.replies)} replies of {group.example.id!r}"
+                    )
+                )
+            else:
+                checked.append({reply.text: verdict for reply, verdict in zip(group.replies, answer, strict=True)})
+        return checked
+
+
+def rule_verdict(group: Group, reply: Reply) -> Verdict | None:
+    """The verdict on a reply that needs no judge; None if it does."""
+    reason = rule_out(reply, group.example, group.target)
+    return None if reason is None else Verdict(rationale=f"scored by rule: {reason}", rule=reason)
+
+
+def _merge(
+    group: Group, verdicts: Sequence[Verdict | None], *, asked_group: dict[str, Verdict] | JudgeError | None
+) -> tuple[Verdict, ...] | JudgeError:
+    if isinstance(asked_group, JudgeError):
+        return asked_group
+    known = asked_group or {}
+    return tuple(
+        known[reply.text] if verdict is None else verdict
+        for reply, verdict in zip(group.replies, verdicts, strict=True)
+    )

@@ -1,0 +1,62 @@
+"""Rules that score a reply without a judge: malformed or empty output, and text copied from the context."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from humanlm.example import Example, Turn
+from humanlm.reply import Reply
+from humanlm.states import RESPONSE
+
+COPIED_NGRAM = 6
+COPIED_SHARE = 0.6
+_WORD = re.compile(r"\w+(?:['’]\w+)?")
+_QUOTED = re.compile(r'"[^"\n]*"|“[^”]*”|«[^»]*»|^\s*>.*$', re.MULTILINE)
+
+
+def rule_out(reply: Reply, example: Example, target: str) -> str | None:
+    """Why a reply scores 0 without being judged, or None if it has to be judged.
+
+    Args:
+        reply: The parsed rollout.
+        example: Whose context must not be copied.
+        target: Copying is looked for in responses only; states are short phrases.
+    """
+    if reply.faults:
+        return f"malformed ({', '.join(reply.faults)})"
+    if not reply.text.strip():
+        return "empty"
+    if target == RESPONSE and copied_share(reply.text, example.context) >= COPIED_SHARE:
+        return "copied from the context"
+    return None
+
+
+def copied_share(text: str, context: Sequence[Turn]) -> float:
+    """The share of a text's words that lie in runs of six words taken from the context, marked quotes left aside.
+
+    Returns:
+        A number in [0, 1]; 0 for a text shorter than one run.
+    """
+    words = _words(_QUOTED.sub(" ", text))
+    if len(words) < COPIED_NGRAM:
+        return 0.0
+    runs = _runs(tuple(context))
+    copied = [False] * len(words)
+    for start in range(len(words) - COPIED_NGRAM + 1):
+        if words[start : start + COPIED_NGRAM] in runs:
+            copied[start : start + COPIED_NGRAM] = [True] * COPIED_NGRAM
+    return sum(copied) / len(words)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(text.lower()))
+
+
+@lru_cache(maxsize=256)
+def _runs(context: tuple[Turn, ...]) -> frozenset[tuple[str, ...]]:
+    """All runs of the context; kept, because every rollout of a group is compared with the same one."""
+    runs: set[tuple[str, ...]] = set()
+    for turn in context:
+        words = _words(turn.text)
+        runs.update(words[start : start + COPIED_NGRAM] for start in range(len(words) - COPIED_NGRAM + 1))
+    return frozenset(runs)
