@@ -12,6 +12,7 @@ import yaml
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.loaders import DictLoader
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import TypeAdapter, ValidationError
 
 from humanlm.errors import DataError, UsageError, unknown_name
 from humanlm.example import Example, Persona
@@ -40,7 +41,10 @@ class Prompts:
         self.name = name
         self.states = dict(states)
         self._texts = dict(texts)
-        meta = yaml.safe_load(texts["meta.yaml"])
+        try:
+            meta = yaml.safe_load(texts["meta.yaml"])
+        except yaml.YAMLError as error:
+            raise UsageError(f"{name}/meta.yaml: not valid YAML ({' '.join(str(error).split())})") from error
         if not isinstance(meta, dict) or "version" not in meta:
             raise UsageError(f"{name}/meta.yaml: needs the key `version`")
         self.version = str(meta["version"])
@@ -69,11 +73,11 @@ class Prompts:
         folder: Any = built_in.get(str(name_or_folder)) or Path(name_or_folder)
         if not folder.is_dir():
             raise unknown_name("prompt set or folder", str(name_or_folder), built_in)
-        texts = {
-            item.name: item.read_text(encoding="utf-8")
-            for item in folder.iterdir()
-            if item.name.endswith((".j2", ".yaml"))
-        }
+        names = [item for item in folder.iterdir() if item.name.endswith((".j2", ".yaml"))]
+        try:
+            texts = {item.name: item.read_text(encoding="utf-8") for item in names}
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name_or_folder}: a template is not UTF-8 text ({error.reason})") from error
         missing = [name for name in _NEEDED if name not in texts]
         if missing:
             raise UsageError(
@@ -81,8 +85,11 @@ class Prompts:
             )
         saved = folder / _STATES_FILE
         if states is None and saved.is_file():
-            rows = json.loads(saved.read_text(encoding="utf-8"))
-            states = {row["name"]: StateDimension.model_validate(row) for row in rows}
+            try:
+                rows = TypeAdapter(list[StateDimension]).validate_json(saved.read_bytes())
+            except ValidationError as error:
+                raise UsageError(f"{saved}: no list of state dimensions ({error.errors()[0]['msg']})") from error
+            states = {row.name: row for row in rows}
         return cls(folder.name, texts, STATES if states is None else states)
 
     def save(self, folder: Path) -> None:
@@ -172,14 +179,26 @@ class Prompts:
             ids = encode([last])
         if len(ids) > max_tokens:
             raise DataError(
-                f"example {example.id!r}: persona and task alone need {len(ids)} tokens of {max_tokens}: raise max_prompt_tokens"
+                f"example {example.id!r}: persona and task alone need {len(ids)} tokens, there is room for {max_tokens}: "
+                "raise max_prompt_tokens, or take a model with a longer context"
             )
         return ids
 
-    def completion(self, target: str, text: str, *, thinking: str | None = None) -> str:
-        """The form of a right answer: the text in the target's tags, after the reasoning in its own if there is one."""
-        answer = f"<{target}>{inert(text, states=self.states)}</{target}>"
-        return answer if thinking is None else f"<{THINK}>\n{thinking}\n</{THINK}>\n\n{answer}"
+    def completion(
+        self, target: str, text: str, *, thinking: str | None = None, tokens: frozenset[str] = frozenset()
+    ) -> str:
+        """The form of a right answer: the text in the target's tags, after the reasoning in its own if there is one.
+
+        Args:
+            target: ``response`` or a state's name.
+            text: What stands in the target's tags; made inert.
+            thinking: The reasoning; tags of states keep their meaning in it.
+            tokens: Special tokens of the tokenizer that will read the completion, made inert too; never our own tags.
+        """
+        self.check_target(target)
+        foreign = tokens - {mark for name in (*self.targets, THINK) for mark in (f"<{name}>", f"</{name}>")}
+        answer = f"<{target}>{inert(text, states=self.states, tokens=foreign)}</{target}>"
+        return answer if thinking is None else f"<{THINK}>\n{inert(thinking, tokens=foreign)}\n</{THINK}>\n\n{answer}"
 
     def _system(self, persona: Persona, target: str, tokens: frozenset[str]) -> str:
         task, values = ("response.j2", {}) if target == RESPONSE else ("state.j2", {"state": self.states[target]})
