@@ -33,6 +33,10 @@ class RunError(HumanLMError):
     """A training or evaluation run that had to stop; the message says how to go on."""
 
 
+class SpendLimitReached(RunError):
+    """A limit on calls or cost that the user set has been reached: a run saves and stops, and can go on with a higher one."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Builds the error for a name that does not exist, with the nearest one that does.
 
@@ -42,8 +46,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
         known: The names that exist.
     """
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    folded = {known.casefold(): known for known in names}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    hint = f"did you mean {folded[near[0]]!r}? " if near else ""
     return UsageError(f"unknown {kind} {name!r}: {hint}(known: {', '.join(names)})")
 
 

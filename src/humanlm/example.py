@@ -18,6 +18,8 @@ UNKNOWN_AUTHOR = "unknown person"
 _NO_AUTHOR = frozenset({"", "na", "n/a", "none", "null", "nan", "[deleted]", "[removed]", "deleted"})
 _TIME_KEYS = ("created_utc", "timestamp", "published_at", "publishedAt", "created_at", "time", "date")
 _TIME_PARENTS = ("counts", "snippet", "info")
+_DEEPEST = 64
+_CONTROL = dict.fromkeys(code for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t")
 _PERSONA_LISTS = ("interests", "values", "communication", "statistics")
 
 
@@ -55,7 +57,7 @@ class Persona(BaseModel):
         Demographics that say "NA" are left out: not known is not a trait.
 
         Raises:
-            ValueError, TypeError: The value is none of these, or a field has the wrong type.
+            ValueError: The value is none of these, or a field has the wrong type.
         """
         if value is None:
             return cls()
@@ -66,7 +68,7 @@ class Persona(BaseModel):
             return cls._from_mapping(loaded) if isinstance(loaded, Mapping) else cls(text=clean_text(value).strip())
         if isinstance(value, Mapping):
             return cls._from_mapping(value)
-        raise TypeError(f"expected an object or text, got {type(value).__name__}")
+        raise ValueError(f"expected an object or text, got {type(value).__name__}")
 
     @classmethod
     def _from_mapping(cls, value: Mapping[Any, Any]) -> "Persona":
@@ -75,7 +77,7 @@ class Persona(BaseModel):
             raise ValueError(f"unknown key {unknown[0]!r} (known: {', '.join(cls.model_fields)})")
         demographics = value.get("demographics") or {}
         if not isinstance(demographics, Mapping):
-            raise TypeError("demographics: expected an object")
+            raise ValueError("demographics: expected an object")
         return cls(
             demographics={
                 clean_text(str(key)): text
@@ -93,7 +95,7 @@ class Persona(BaseModel):
         if isinstance(value, str):
             value = [value]
         if not isinstance(value, list | tuple):
-            raise TypeError(f"{name}: expected a list of phrases, got {type(value).__name__}")
+            raise ValueError(f"{name}: expected a list of phrases, got {type(value).__name__}")
         return tuple(clean_text(str(item)).strip() for item in value)
 
 
@@ -144,26 +146,29 @@ class Example(BaseModel):
         context_key, response_key, thread_key, time_key = names
         if context_key not in row and response_key not in row:
             raise DataError("context: missing; expected the fields context and response, or prompt and completion")
-        user_id = _text_field(row, "user_id")
+        user_id = _text_field(row, "user_id").strip()
         context = _context(row, context_key, user_id)
         response = _text_field(row, response_key)
-        thread = row.get(thread_key)
+        thread = _label(row.get(thread_key))
         known = {*names, "id", "user_id", "persona", "source", "metadata", "turn_id"}
         metadata = _metadata(row.get("metadata"))
-        metadata |= {str(key): json_value(value) for key, value in row.items() if key not in known}
+        try:
+            metadata |= _json_object({key: value for key, value in row.items() if key not in known})
+        except ValueError as error:
+            raise DataError(f"row: {error}") from error
         try:
             persona = Persona.parse(row.get("persona"))
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise DataError(f"persona: {error}") from error
         return cls(
-            id=str(row["id"]) if row.get("id") not in (None, "") else _row_id(row, thread, user_id, context, response),
+            id=_label(row.get("id")) or _row_id(thread, row.get("turn_id"), user_id, context, response),
             user_id=user_id,
             persona=persona,
             context=context,
             response=response,
             time=_time_field(row.get(time_key), time_key),
-            thread_id=None if thread in (None, "") else str(thread),
-            source=str(row.get("source") or source),
+            thread_id=thread or None,
+            source=_label(row.get("source")) or source,
             metadata=metadata,
         )
 
@@ -176,9 +181,8 @@ def clean_text(text: str) -> str:
     """Makes a text safe to tokenise and to write: no lone surrogates, no control characters but tab and newline."""
     if text.isascii() and text.isprintable():
         return text
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return "".join(char for char in text if char >= " " or char in "\n\t")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_CONTROL)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def parse_time(value: Any) -> datetime | None:
@@ -190,7 +194,10 @@ def parse_time(value: Any) -> datetime | None:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, datetime):
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        try:
+            return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+        except OverflowError as error:
+            raise ValueError(f"not a time: {value}") from error
     if isinstance(value, bool):
         raise ValueError(f"not a time: {value!r}")
     if isinstance(value, str):
@@ -198,21 +205,26 @@ def parse_time(value: Any) -> datetime | None:
         try:
             value = float(text)
         except ValueError:
-            parsed = datetime.fromisoformat(text)
-            return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    if not isinstance(value, int | float) or not math.isfinite(value):
+            return parse_time(datetime.fromisoformat(text))
+    if not isinstance(value, int | float):
         raise ValueError(f"not a time: {value!r}")
-    seconds = float(value)
-    while abs(seconds) > 1e11:  # the year 5138 in seconds: anything later was given in milliseconds or finer
-        seconds /= 1000
     try:
+        seconds = float(value)
+        while abs(seconds) > 1e11 and math.isfinite(seconds):  # past the year 5138: given in milliseconds or finer
+            seconds /= 1000
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, OSError) as error:
-        raise ValueError(f"not a time: {value!r}") from error
+        raise ValueError(f"not a time: {str(value)[:40]}") from error
 
 
-def json_value(value: Any) -> JsonValue:
-    """Turns what a Parquet or JSON reader gives into plain JSON values."""
+def json_value(value: Any, *, depth: int = 0) -> JsonValue:
+    """Turns what a Parquet or JSON reader gives into plain JSON values.
+
+    Raises:
+        ValueError: Lists or objects stand in one another deeper than any real data.
+    """
+    if depth > _DEEPEST:
+        raise ValueError(f"nested deeper than {_DEEPEST} levels")
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):
@@ -220,10 +232,19 @@ def json_value(value: Any) -> JsonValue:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {clean_text(str(key)): json_value(item) for key, item in value.items()}
+        return {clean_text(str(key)): json_value(item, depth=depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [json_value(item) for item in value]
+        return [json_value(item, depth=depth + 1) for item in value]
     return clean_text(str(value))
+
+
+def _json_object(value: Mapping[Any, Any]) -> dict[str, JsonValue]:
+    return {clean_text(str(key)): json_value(item) for key, item in value.items()}
+
+
+def _label(value: Any) -> str:
+    """An id or name of a row; empty where there is none."""
+    return "" if value is None else clean_text(str(value)).strip()
 
 
 def _json_or_none(text: str) -> Any:
@@ -266,7 +287,7 @@ def _turn(raw: Any, where: str, user_id: str) -> Turn:
     text = raw.get("text", raw.get("content"))
     if not isinstance(text, str):
         raise DataError(f"{where}: a message needs its text (key text or content)")
-    name = clean_text(str(raw.get("author", raw.get("role")) or "")).strip()
+    name = _label(raw.get("author", raw.get("role")))
     if name == user_id:
         author = HUMAN
     elif name.lower() in _NO_AUTHOR:
@@ -306,16 +327,18 @@ def _time_in_metadata(metadata: Any) -> datetime | None:
 
 def _metadata(value: Any) -> dict[str, JsonValue]:
     if isinstance(value, str):
-        value = _json_or_none(value) or ({"metadata": value} if value.strip() else None)
+        loaded = _json_or_none(value)
+        value = (value if value.strip() else None) if loaded is None else loaded
     if value is None:
         return {}
-    if not isinstance(value, Mapping):
-        return {"metadata": json_value(value)}
-    return {clean_text(str(key)): json_value(item) for key, item in value.items()}
+    try:
+        return _json_object(value if isinstance(value, Mapping) else {"metadata": value})
+    except ValueError as error:
+        raise DataError(f"metadata: {error}") from error
 
 
-def _row_id(row: Mapping[Any, Any], thread: Any, user_id: str, context: tuple[Turn, ...], response: str) -> str:
+def _row_id(thread: str, turn: Any, user_id: str, context: tuple[Turn, ...], response: str) -> str:
     """Published rows have no id: the thread, the turn and a digest of the rest make one that stays the same."""
     text = "\x1f".join([user_id, *(f"{turn.author}\x1e{turn.text}" for turn in context), response])
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return "-".join(str(part) for part in (thread, row.get("turn_id"), digest) if part not in (None, ""))
+    return "-".join(part for part in (thread, _label(turn), digest) if part)

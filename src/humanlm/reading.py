@@ -55,7 +55,7 @@ def splits(source: str | Path) -> dict[str, list[Path]]:
         for folder in (path, path / "data")
         if folder.is_dir()
         for file in folder.iterdir()
-        if file.suffix in SUFFIXES
+        if file.suffix in SUFFIXES and file.is_file()
     )
     if not files:
         raise UsageError(f"{path}: no .jsonl or .parquet file in this folder: check the path")
@@ -218,7 +218,7 @@ def _parquet_rows(file: Path) -> Iterator[Any]:
     try:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=256):
             yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         yield DataError(f"file: not a readable Parquet file ({' '.join(str(error).split())[:120]})")
 
 

@@ -66,21 +66,23 @@ def parse_reply(
     Returns:
         The reply; ``faults`` names every deviation, and ``text`` holds what could be found all the same.
     """
-    faults: list[Fault] = [] if ended else [Fault.NO_END]
-    thinking, rest, offset_faults = _split_thinking(raw, think)
-    faults += offset_faults
+    states = tuple(states)
+    thinking, rest, faults = _split_thinking(raw, think)
     if _SPECIAL.search(raw):
         faults.append(Fault.SPECIAL_TOKEN)
+    if f"<{target}>" in thinking or f"</{target}>" in thinking:
+        faults.append(Fault.REPEATED_TAG)
     text, body_faults = _body(rest, target, {RESPONSE, *states})
-    faults += body_faults
-    named = {target: text} if target != RESPONSE else tagged_states(thinking)
+    faults += body_faults if ended else [*body_faults, Fault.NO_END]
+    named = {target: text} if target != RESPONSE else tagged_states(thinking, states)
     return Reply(text=text, thinking=thinking, states=named, faults=tuple(dict.fromkeys(faults)))
 
 
-def tagged_states(thinking: str) -> dict[str, str]:
-    """State segments of a reasoning: the first well-formed, non-empty pair of each tag that is not nested in another."""
+def tagged_states(thinking: str, states: Iterable[str] = tuple(STATES)) -> dict[str, str]:
+    """State segments of a reasoning: the first non-empty pair of each state's tags with no other state's tag inside."""
+    names = "|".join(map(re.escape, states))
     found: dict[str, str] = {}
-    for match in re.finditer(r"<([a-z][a-z0-9_]{0,39})>([^<>]*)</\1>", thinking):
+    for match in re.finditer(rf"<({names})>((?:(?!</?(?:{names})>).)*)</\1>", thinking, re.DOTALL):
         if text := match[2].strip():
             found.setdefault(match[1], text)
     return found

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from humanlm.errors import UsageError
+from humanlm.errors import UsageError, unknown_name
 
 RESPONSE = "response"
 """The seventh target: the reply itself."""
@@ -111,6 +111,9 @@ def _state(file: Path, name: str, value: Any) -> StateDimension:
         raise UsageError(
             f"{file}: state {name!r} needs a description, as text or as a mapping with the key `description`"
         )
+    for key in fields:
+        if key not in StateDimension.model_fields:
+            raise UsageError(f"{file}: state {name!r}: {unknown_name('key', str(key), StateDimension.model_fields)}")
     try:
         return StateDimension.model_validate({**fields, "name": name})
     except ValidationError as error:

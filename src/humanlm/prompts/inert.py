@@ -1,9 +1,11 @@
 """Making outside texts inert: what a person wrote must never read as a special token or as one of our tags."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+from humanlm.example import HUMAN, UNKNOWN_AUTHOR
 from humanlm.states import RESPONSE, THINK
 
 _BRACKETS = str.maketrans({"<": "‹", ">": "›"})
@@ -11,9 +13,7 @@ _SPACE = re.compile(r"\s+")
 _NAME_LENGTH = 80
 _ROLES = {
     "assistant": "AI assistant",
-    "system": "person called system",
-    "user": "person called user",
-    "tool": "person called tool",
+    **{role: f"person called {role}" for role in ("system", "user", "tool", "human")},
 }
 
 
@@ -47,6 +47,12 @@ def _defuse(match: re.Match[str]) -> str:
 
 
 def inert_name(name: str, *, states: Iterable[str] = (), tokens: Iterable[str] = ()) -> str:
-    """The same for an author's name, which stands where a role stands: one line, bounded, and never a role of the model."""
+    """The same for an author's name, which stands where a role stands: one line, bounded, and never a role of the model.
+
+    Only the simulated user is HUMAN: another spelling of that name or of a role, invisible characters included, is a person's.
+    """
     line = _SPACE.sub(" ", inert(name, states=states, tokens=tokens)).strip()[:_NAME_LENGTH].strip()
-    return _ROLES.get(line.lower(), line) or "unknown person"
+    if line == HUMAN:
+        return line
+    seen = "".join(char for char in unicodedata.normalize("NFKC", line) if unicodedata.category(char) != "Cf").strip()
+    return _ROLES.get(seen.casefold(), line) if seen else UNKNOWN_AUTHOR
