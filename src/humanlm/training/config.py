@@ -1,0 +1,221 @@
+"""The configuration of a run: read from a file and from key=value pairs, checked as a whole, written into the run folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from humanlm.errors import UsageError, unknown_name
+from humanlm.training.methods import Method, find_method
+
+SMALL_BATCH = 64
+"""Rollouts that go through the model at once unless ``micro_batch`` says otherwise."""
+
+ENGINES = ("trl",)
+
+
+class TrainConfig(BaseModel):
+    """Everything that decides a run. The defaults are the paper's setting (appendix and recipe) where it states one.
+
+    Attributes:
+        method: ``sft``, ``grpo``, ``grpo-think`` or ``humanlm``.
+        data: A folder of splits, one file, or a Hub dataset id.
+        model: A Hub id, a model folder or a run folder to start from.
+        judge: What scores rollouts, as after ``--judge``; not used by ``sft``.
+        out: The run folder.
+        engine: What runs the optimisation.
+        split: Which split of the data is trained on.
+        limit: Use at most this many examples.
+        seed: Decides schedule, rollouts and everything else that is drawn.
+        steps: Updates.
+        groups: Prompts a step; a step has ``groups * n`` rollouts (sequences for ``sft``).
+        n: Rollouts of one prompt, judged together.
+        lr: Learning rate, constant after the warm-up.
+        warmup_steps: Updates over which the learning rate rises from 0.
+        temperature: Of the rollouts.
+        beta: Weight of the KL term towards the starting model; 0 loads no reference model.
+        loss: How token losses are averaged, in TRL's names.
+        max_grad_norm: Gradients are clipped to this norm.
+        weight_decay: Of AdamW.
+        adam_beta2: Of AdamW.
+        prompts: A built-in prompt set, or a folder of templates; by default the model's own, else ``humanlm``.
+        states: A YAML file with state dimensions; by default the paper's six.
+        target_weights: How often targets are drawn, by name; by default a state once and the response twice.
+        one_dimension_per_batch: All prompts of a step ask for the same target (paper, section 3.2) instead of a mix.
+        max_prompt_tokens: Longer contexts lose their oldest turns.
+        max_tokens: New tokens by target; by default a state's own limit, 512 for a response, 1,024 for one that reasons.
+        micro_batch: Rollouts that go through the model at once, a multiple of ``n``; by default all of a small step.
+        gradient_checkpointing: Recompute activations: less memory, about a fifth slower.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        save_every: Steps between checkpoints.
+        keep_checkpoints: How many of the newest stay; 0 keeps all.
+        samples_every: Steps between the groups that are written out for people.
+        samples_groups: Groups written each time.
+        max_failed_steps: Stop after so many steps in a row in which no group could be judged.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: str
+    data: str
+    model: str
+    judge: str = ""
+    out: Path
+    engine: str = "trl"
+    split: str = "train"
+    limit: int | None = Field(default=None, ge=1)
+    seed: int = Field(default=0, ge=0)
+    steps: int = Field(default=225, ge=1)
+    groups: int = Field(default=32, ge=1)
+    n: int = Field(default=4, ge=2)
+    lr: float = Field(default=1e-6, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    temperature: float = Field(default=0.8, gt=0)
+    beta: float = Field(default=0.001, ge=0)
+    loss: Literal["dapo", "grpo", "bnpo", "dr_grpo"] = "dapo"
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    adam_beta2: float = Field(default=0.999, gt=0, lt=1)
+    prompts: str | None = None
+    states: Path | None = None
+    target_weights: dict[str, float] = Field(default_factory=dict)
+    one_dimension_per_batch: bool = False
+    max_prompt_tokens: int = Field(default=5120, ge=16)
+    max_tokens: dict[str, int] = Field(default_factory=dict)
+    micro_batch: int | None = Field(default=None, ge=1)
+    gradient_checkpointing: bool = False
+    device: str = "auto"
+    save_every: int = Field(default=50, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=0)
+    samples_every: int = Field(default=10, ge=1)
+    samples_groups: int = Field(default=4, ge=0)
+    max_failed_steps: int = Field(default=5, ge=1)
+
+    @field_validator("target_weights")
+    @classmethod
+    def _weights_count(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, weight in value.items():
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"{name}: a weight is 0 or a positive number, got {weight}")
+        return value
+
+    @field_validator("max_tokens")
+    @classmethod
+    def _tokens_count(cls, value: dict[str, int]) -> dict[str, int]:
+        for name, limit in value.items():
+            if limit < 2:
+                raise ValueError(f"{name}: a target needs at least 2 tokens, got {limit}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if find_method(self.method).kind == "rl" and not self.judge:
+            raise UsageError(
+                f"method {self.method!r} needs a judge: add --judge (rule, embedding or package.module:Class)"
+            )
+        if self.engine not in ENGINES:
+            raise unknown_name("engine", self.engine, ENGINES)
+        size = self.micro_batch_size
+        unit = self.n if find_method(self.method).kind == "rl" else 1
+        if size % unit or self.rollouts % size:
+            raise UsageError(
+                f"micro_batch {size} does not split the {self.rollouts} rollouts of a step (groups {self.groups} x n {self.n}) "
+                f"into whole groups: choose a multiple of {unit} that divides {self.rollouts}"
+            )
+        return self
+
+    @property
+    def chosen(self) -> Method:
+        """The method."""
+        return find_method(self.method)
+
+    @property
+    def rollouts(self) -> int:
+        """Rollouts (sequences for imitation) of one step."""
+        return self.groups * self.n
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Rollouts that go through the model at once: as set, else all of a small step, else the most that divide it."""
+        if self.micro_batch is not None:
+            return self.micro_batch
+        fitting = [self.n * count for count in range(1, self.groups + 1) if self.groups % count == 0]
+        return max((size for size in fitting if size <= SMALL_BATCH), default=self.n)
+
+    @classmethod
+    def read(cls, file: str | Path | None = None, settings: Sequence[str] = (), **options: Any) -> Self:
+        """Puts a configuration together: a file first, then the options that are not None, then ``key=value`` settings.
+
+        Args:
+            file: YAML, e.g. the ``config.yaml`` of another run.
+            settings: ``key=value`` pairs; the value is YAML, and a dot reaches into a mapping: ``max_tokens.response=64``.
+            **options: Values by key.
+
+        Raises:
+            UsageError: The file cannot be read, or a key or value is wrong; names the key.
+        """
+        values: dict[str, Any] = _read_file(Path(file)) if file is not None else {}
+        values |= {key: value for key, value in options.items() if value is not None}
+        for setting in settings:
+            _put(values, setting)
+        return cls.checked(values)
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any]) -> Self:
+        """Validates values into a configuration; a fault is one line that names the key.
+
+        Raises:
+            UsageError: A key or value is wrong.
+        """
+        for key in values:
+            if key not in cls.model_fields:
+                raise unknown_name("setting", str(key), cls.model_fields)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            if first["type"] == "missing":
+                raise UsageError(
+                    f"setting {place!r} is missing: give it in the file or as --set {place}=..."
+                ) from error
+            raise UsageError(f"setting {place}={first['input']!r}: {first['msg']}") from error
+
+    def dump(self) -> dict[str, Any]:
+        """Everything as plain values, with what was left to defaults filled in."""
+        return self.model_dump(mode="json") | {"micro_batch": self.micro_batch_size}
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{file}: cannot read the configuration ({error.strerror}): check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: not valid YAML ({' '.join(str(error).split())}): mend the file") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{file}: expected a mapping of settings, e.g. `steps: 100`")
+    return values
+
+
+def _put(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise UsageError(f"--set {setting!r}: expected key=value, e.g. --set lr=1e-5")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {setting!r}: the value is not valid YAML: quote it") from error
+    *path, last = key.split(".")
+    place = values
+    for part in path:
+        inner = place.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"--set {setting!r}: {part!r} is no mapping")
+        place = inner
+    place[last] = value

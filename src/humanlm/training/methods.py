@@ -1,0 +1,63 @@
+"""The training methods: what each one asks for, and whether its response reasons first."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from humanlm.errors import unknown_name
+from humanlm.states import RESPONSE
+
+
+class Method(NamedTuple):
+    """One way to train a simulator.
+
+    Attributes:
+        name: As on the command line.
+        kind: ``sft`` imitates the real response, ``rl`` is rewarded by a judge.
+        asks_states: Whether state prompts are trained beside the response prompt.
+        think: Whether the response prompt reasons first. State prompts never do.
+        about: One line for people.
+    """
+
+    name: str
+    kind: Literal["sft", "rl"]
+    asks_states: bool
+    think: bool
+    about: str
+
+    def targets(self, states: Iterable[str]) -> tuple[str, ...]:
+        """What its prompts ask for: the states in their order if it asks for them, then the response."""
+        return (*(states if self.asks_states else ()), RESPONSE)
+
+    def weights(self, states: Iterable[str]) -> dict[str, float]:
+        """How often each target is drawn, unless a run says otherwise: a state once, the response twice."""
+        return {target: 2.0 if target == RESPONSE else 1.0 for target in self.targets(states)}
+
+    def thinks(self, target: str) -> bool:
+        """Whether the prompt for a target asks for reasoning."""
+        return self.think and target == RESPONSE
+
+
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        method.name: method
+        for method in (
+            Method("sft", "sft", False, False, "imitate the real responses"),
+            Method("grpo", "rl", False, False, "reward the response alone"),
+            Method("grpo-think", "rl", False, True, "reward the response after free reasoning"),
+            Method("humanlm", "rl", True, True, "reward each latent state, and the response that reasons over them"),
+        )
+    }
+)
+"""Every method by name."""
+
+
+def find_method(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        UsageError: There is none; names the nearest.
+    """
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    return METHODS[name]

@@ -1,0 +1,110 @@
+"""One run, ready to be optimised: what every engine is handed."""
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from humanlm.errors import unknown_name
+from humanlm.example import Example
+from humanlm.judging import Judge
+from humanlm.prompts import Prompts
+from humanlm.simulation import ModelCard
+from humanlm.simulation.simulator import RESPONSE_TOKENS, THINKING_RESPONSE_TOKENS
+from humanlm.states import RESPONSE
+from humanlm.training.config import TrainConfig
+from humanlm.training.folder import RunFolder
+from humanlm.training.interrupts import Interrupts
+from humanlm.training.progress import Progress
+from humanlm.training.schedule import Item
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run is made of but the model.
+
+    Attributes:
+        config: The configuration.
+        examples: The training examples.
+        items: The schedule.
+        prompts: The prompt set.
+        judge: Who judges; None for imitation.
+        folder: Where it is written.
+        card: The model's card; ``step`` is filled in when a checkpoint is made.
+        progress: What a waiting person sees.
+        interrupts: Whether somebody asked to stop.
+    """
+
+    config: TrainConfig
+    examples: Sequence[Example]
+    items: Sequence[Item]
+    prompts: Prompts
+    judge: Judge | None
+    folder: RunFolder
+    card: ModelCard
+    progress: Progress
+    interrupts: Interrupts
+
+    @property
+    def slots(self) -> int:
+        """Items of one step."""
+        return len(self.items) // self.config.steps
+
+    def at(self, step: int) -> Sequence[Item]:
+        """The items of one step, counted from 0."""
+        return self.items[step * self.slots : (step + 1) * self.slots]
+
+
+def token_limits(config: TrainConfig, prompts: Prompts, positions: int | None) -> dict[str, int]:
+    """New tokens that each target of the method may have.
+
+    Args:
+        config: Its ``max_tokens`` win over a state's own limit, and over 512 for a response or 1,024 for one that reasons.
+        prompts: Holds the states.
+        positions: Positions of the model, half of which at most are for new tokens; None if unknown.
+
+    Raises:
+        UsageError: A limit is set for something that is no target.
+    """
+    method = config.chosen
+    for name in config.max_tokens:
+        if name not in prompts.targets:
+            raise unknown_name("target in max_tokens", name, prompts.targets)
+    response = THINKING_RESPONSE_TOKENS if method.think else RESPONSE_TOKENS
+    limits = {
+        target: config.max_tokens.get(target, response if target == RESPONSE else prompts.states[target].max_tokens)
+        for target in method.targets(prompts.states)
+    }
+    return {target: min(limit, positions // 2) if positions else limit for target, limit in limits.items()}
+
+
+def positions_of(model: Any) -> int | None:
+    """How many positions a model has, if its configuration says so."""
+    found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return int(found) if found else None
+
+
+class PromptTable:
+    """The token ids of every prompt of a schedule, made before the first step: a prompt that cannot be is found at once.
+
+    Args:
+        plan: The run.
+        tokenizer: The model's tokenizer.
+        rooms: The most ids a prompt of each target may have.
+
+    Raises:
+        DataError: Persona and task of an example do not fit.
+    """
+
+    def __init__(self, plan: Plan, tokenizer: Any, rooms: Mapping[str, int]) -> None:
+        self._ids: dict[tuple[int, str], array[int]] = {}
+        for item in plan.items:
+            key = (item.example_index, item.target)
+            if key not in self._ids:
+                example = plan.examples[item.example_index]
+                ids = plan.prompts.ids(example, item.target, tokenizer, think=item.think, max_tokens=rooms[item.target])
+                self._ids[key] = array("l", ids)
+
+    def __getitem__(self, item: Item) -> list[int]:
+        """The ids of one item's prompt."""
+        return self._ids[item.example_index, item.target].tolist()

@@ -1,0 +1,71 @@
+"""What a waiting person sees: a bar on a terminal, plain log lines elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+logger = logging.getLogger("humanlm.training")
+
+_LOG_LINES = 20
+
+
+class Progress:
+    """Shows the steps of a run. A context manager.
+
+    Args:
+        name: What is running.
+        steps: Updates in all.
+        done: Updates an earlier session did.
+        bar: Whether to draw a bar; by default on a terminal only.
+    """
+
+    def __init__(self, name: str, steps: int, *, done: int = 0, bar: bool | None = None) -> None:
+        self.name, self.steps, self.done = name, steps, done
+        self.bar = sys.stderr.isatty() if bar is None else bar
+        self._live: Any = None
+        self._task: Any = None
+        self._start = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.bar:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            more = TextColumn("{task.fields[numbers]}")
+            self._live = RichProgress(*columns, more, console=Console(stderr=True))
+            self._task = self._live.add_task(self.name, total=self.steps, completed=self.done, numbers="")
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def step(self, step: int, row: Mapping[str, Any]) -> None:
+        """Shows one finished update.
+
+        Args:
+            step: Updates done.
+            row: The step's line in metrics.jsonl.
+        """
+        names = {"reward": "reward", "loss": "loss", "dropped_groups": "dropped"}
+        numbers = [f"{label} {row[key]:.3g}" for key, label in names.items() if row.get(key)]
+        if self._live is not None:
+            self._live.update(self._task, completed=step, numbers=" ".join(numbers))
+        elif step == self.steps or step % max(1, self.steps // _LOG_LINES) == 0:
+            seconds = time.monotonic() - self._start
+            logger.info("%s step %d/%d %s (%.0f s)", self.name, step, self.steps, " ".join(numbers), seconds)
+
+    def note(self, text: str) -> None:
+        """Says something that is worth a line of its own."""
+        if self._live is not None:
+            self._live.console.print(text)
+        else:
+            logger.warning("%s", text)

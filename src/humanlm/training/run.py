@@ -1,0 +1,160 @@
+"""Training from a configuration to a run folder."""
+
+import errno
+import logging
+from pathlib import Path
+from typing import Any
+
+from humanlm import __version__
+from humanlm.errors import ModelError, RunError
+from humanlm.judging import Judge, open_judge
+from humanlm.prompts import Prompts
+from humanlm.reading import fingerprint, load_examples
+from humanlm.simulation import ModelCard
+from humanlm.simulation.loading import model_folder
+from humanlm.states import load_states
+from humanlm.training.config import TrainConfig
+from humanlm.training.folder import RunFolder
+from humanlm.training.interrupts import Interrupts
+from humanlm.training.plan import Plan
+from humanlm.training.progress import Progress
+from humanlm.training.schedule import schedule
+
+logger = logging.getLogger("humanlm.training")
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+_DISK_WORDS = ("no space left", "file too large", "disk quota", "pytorchstreamwriter", "inline_container")
+
+
+class Stopped(RunError):
+    """Somebody stopped the run; it can go on."""
+
+    exit_code = 130
+
+
+def train(
+    config: TrainConfig,
+    *,
+    judge: Judge | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    bar: bool | None = None,
+) -> Path:
+    """Trains a simulator.
+
+    Args:
+        config: What to do.
+        judge: Who scores rollouts; by default the one that ``config.judge`` names.
+        resume: Go on with the run in ``config.out`` from its newest checkpoint, or from the beginning if it has none.
+            The result is what the run would have given without the interruption.
+        overwrite: Remove an earlier run in ``config.out``.
+        bar: Whether to draw a progress bar; by default on a terminal only.
+
+    Returns:
+        The run folder; its ``model`` folder is the trained model.
+
+    Raises:
+        UsageError: The configuration, the data's path or the output folder is wrong.
+        DataError: The data holds a row that is no example, or a prompt that does not fit.
+        ModelError: The model cannot be loaded or used.
+        RunError: The run had to stop: interrupted, disk full, judge down, diverged. The message says how to go on.
+    """
+    plan, facts = prepare(config, judge=judge, bar=bar)
+    folder = plan.folder
+    folder.check(config, facts, resume=resume, overwrite=overwrite)
+    newest = folder.newest_checkpoint() if resume else None
+    if newest is None or newest[1] < config.steps:
+        try:
+            newest = _optimise(plan, facts, newest, resume=resume)
+        except KeyboardInterrupt as error:
+            folder.drop_staging()
+            raise Stopped(_stopped(folder, "stopped")) from error
+        except Exception as error:
+            if not _disk_is_full(error):
+                raise
+            folder.drop_staging()
+            reason = getattr(error, "strerror", None) or "the disk is full"
+            raise RunError(_stopped(folder, f"cannot write ({reason}); free some space")) from error
+    folder.publish(newest[0])
+    logger.info("%s: done, the model is in %s", config.method, folder.model)
+    return folder.path
+
+
+def prepare(config: TrainConfig, *, judge: Judge | None = None, bar: bool | None = None) -> tuple[Plan, dict[str, Any]]:
+    """Everything that can be checked and drawn without loading the model: prompts, examples, judge and schedule.
+
+    Returns:
+        The plan, and the facts that must be the same when the run goes on.
+
+    Raises:
+        UsageError: A name or path is wrong.
+        DataError: The data holds a row that is no example.
+        ModelError: There is no such model.
+    """
+    method = config.chosen
+    start = model_folder(config.model)
+    known = ModelCard.read(start) if start else None
+    states = load_states(config.states) if config.states else None
+    own = known[1] if known and config.prompts is None and states is None else None
+    prompts = own or Prompts.load(config.prompts or (known[0].prompts if known else "humanlm"), states=states)
+    used = (judge or open_judge(config.judge)) if method.kind == "rl" else None
+    examples = load_examples(config.data, config.split, config.limit)
+    items = schedule(examples, method, config, used, states=tuple(prompts.states))
+    facts = {
+        "data_fingerprint": fingerprint(examples),
+        "prompt_fingerprint": prompts.fingerprint,
+        "examples": len(examples),
+    }
+    card = ModelCard(
+        method=method.name,
+        think=method.think,
+        prompts=prompts.name,
+        prompt_version=prompts.version,
+        prompt_fingerprint=prompts.fingerprint,
+        states=tuple(prompts.states) if method.asks_states else (),
+        base_model=config.model,
+        data_fingerprint=facts["data_fingerprint"],
+        seed=config.seed,
+        humanlm_version=__version__,
+    )
+    progress = Progress(method.name, config.steps, bar=bar)
+    return Plan(config, examples, items, prompts, used, RunFolder(config.out), card, progress, Interrupts()), facts
+
+
+def _optimise(plan: Plan, facts: dict[str, Any], newest: tuple[Path, int] | None, *, resume: bool) -> tuple[Path, int]:
+    """Loads the model and runs the engine; returns the last checkpoint."""
+    from humanlm.training.trl.engine import open_model, optimise
+
+    model, tokenizer = open_model(plan.config)
+    folder = plan.folder
+    folder.begin(plan.config, facts, resume=resume)
+    folder.drop_staging()
+    folder.cut_after(newest[1] if newest else 0)
+    plan.progress.done = newest[1] if newest else 0
+    with plan.progress, plan.interrupts:
+        trouble = optimise(plan, model, tokenizer, newest[0] if newest else None)
+    folder.drop_staging()
+    if trouble:
+        raise RunError(_stopped(folder, trouble))
+    last = folder.newest_checkpoint()
+    if last is None or last[1] < plan.config.steps:
+        if plan.interrupts.requested:
+            raise Stopped(_stopped(folder, "stopped"))
+        raise ModelError(
+            f"{plan.config.out}: the trainer ended before step {plan.config.steps}: this is a bug in the engine"
+        )
+    return last
+
+
+def _stopped(folder: RunFolder, reason: str) -> str:
+    newest = folder.newest_checkpoint()
+    where = f"step {newest[1]} is saved" if newest else "nothing is saved yet"
+    return f"{folder.path}: {reason}; {where}: go on with --resume"
+
+
+def _disk_is_full(error: Exception) -> bool:
+    """Torch and safetensors report a failed write as errors of their own, with the system's words in them."""
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return True
+    text = str(error).lower()
+    return any(words in text for words in _DISK_WORDS)

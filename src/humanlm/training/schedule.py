@@ -1,0 +1,141 @@
+"""The schedule of a run as data: which example and which target stand in which slot of which step."""
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from humanlm.errors import DataError, UsageError, unknown_name
+from humanlm.example import Example
+from humanlm.judging import Judge
+from humanlm.training.config import TrainConfig
+from humanlm.training.methods import Method
+
+
+class Item(NamedTuple):
+    """One prompt of a run.
+
+    Attributes:
+        step: The update it belongs to, from 0.
+        slot: Its place within the step, from 0.
+        example_index: Which example.
+        target: What is asked for.
+        think: Whether the prompt asks for reasoning.
+        persona: Which persona variant is shown; ``own`` is the example's.
+    """
+
+    step: int
+    slot: int
+    example_index: int
+    target: str
+    think: bool
+    persona: str = "own"
+
+
+def schedule(
+    examples: Sequence[Example], method: Method, config: TrainConfig, judge: Judge | None, *, states: Sequence[str]
+) -> list[Item]:
+    """Draws the whole run from its seed. Both engines read it in this order, so a resumed run sees what it would have seen.
+
+    Examples come in seeded shuffles, each used once before any comes again; the target is drawn by weight among those that the
+    judge covers for the example. With ``one_dimension_per_batch`` a step has one target.
+
+    Args:
+        examples: The training examples.
+        method: Decides targets and reasoning.
+        config: Seed, steps, sizes and weights.
+        judge: Asked which (example, target) pairs it can judge; None for methods without one.
+        states: Names of the state dimensions in use.
+
+    Returns:
+        ``steps * slots`` items: a slot is a group of n rollouts for methods with a judge, one sequence for imitation.
+
+    Raises:
+        UsageError: A weight is set for no target of the method.
+        DataError: Nothing can be drawn: the judge covers no pair.
+    """
+    weights = _weights(method, config, states)
+    slots = config.groups if method.kind == "rl" else config.groups * config.n
+    draw = _Draw(examples, weights, judge, random.Random(f"{config.seed}/schedule/{method.name}"))
+    pairs = draw.by_batch(slots) if config.one_dimension_per_batch else draw.mixed()
+    return [
+        Item(step, slot, index, target, method.thinks(target))
+        for step in range(config.steps)
+        for slot, (index, target) in zip(range(slots), pairs, strict=False)
+    ]
+
+
+def derive_seed(seed: int, *names: object) -> int:
+    """A seed in [0, 2^31) for one use of a run's seed, e.g. ``derive_seed(0, "rollout", step)``: nothing has to be stored."""
+    digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _weights(method: Method, config: TrainConfig, states: Sequence[str]) -> dict[str, float]:
+    weights = method.weights(states)
+    for name, value in config.target_weights.items():
+        if name not in weights:
+            raise unknown_name(f"target of method {method.name!r} in target_weights", name, weights)
+        weights[name] = value
+    weights = {name: value for name, value in weights.items() if value > 0}
+    if not weights:
+        raise UsageError("target_weights: every target has weight 0: give at least one a positive weight")
+    return weights
+
+
+class _Draw:
+    """Endless draws of (example index, target)."""
+
+    def __init__(
+        self, examples: Sequence[Example], weights: Mapping[str, float], judge: Judge | None, generator: random.Random
+    ) -> None:
+        self.examples, self.weights, self.judge, self.random = examples, weights, judge, generator
+        self.covered: dict[tuple[int, str], bool] = {}
+
+    def mixed(self) -> Iterator[tuple[int, str]]:
+        """Targets mixed within a batch."""
+        while True:
+            order = self._shuffled(range(len(self.examples)))
+            found = 0
+            for index in order:
+                targets = [target for target in self.weights if self._covers(index, target)]
+                if targets:
+                    found += 1
+                    yield index, self.random.choices(targets, [self.weights[target] for target in targets])[0]
+            if not found:
+                raise self._nothing()
+
+    def by_batch(self, slots: int) -> Iterator[tuple[int, str]]:
+        """One target a batch (paper, section 3.2)."""
+        usable = {
+            target: indices
+            for target in self.weights
+            if (indices := [index for index in range(len(self.examples)) if self._covers(index, target)])
+        }
+        if not usable:
+            raise self._nothing()
+        queues: dict[str, list[int]] = {target: [] for target in usable}
+        while True:
+            target = self.random.choices(list(usable), [self.weights[name] for name in usable])[0]
+            for _ in range(slots):
+                if not queues[target]:
+                    queues[target] = self._shuffled(usable[target])[::-1]
+                yield queues[target].pop(), target
+
+    def _covers(self, index: int, target: str) -> bool:
+        if self.judge is None:
+            return True
+        key = (index, target)
+        if key not in self.covered:
+            self.covered[key] = self.judge.covers(self.examples[index], target)
+        return self.covered[key]
+
+    def _shuffled(self, indices: Sequence[int]) -> list[int]:
+        return self.random.sample(indices, len(indices))
+
+    def _nothing(self) -> DataError:
+        name = getattr(self.judge, "name", "none")
+        return DataError(
+            f"the judge {name!r} covers none of the {len(self.examples)} examples for {', '.join(self.weights)}: "
+            "use another judge or other data"
+        )

@@ -1,0 +1,130 @@
+"""One step's groups, judged: scores, advantages, what is left out, and the step's line in metrics.jsonl. Engine-neutral."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+from humanlm.errors import JudgeError
+from humanlm.judging import Group, Judge, Verdict
+from humanlm.training.advantages import advantages
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The groups of one step with what the judge said of each.
+
+    Attributes:
+        groups: In the order of the step's slots.
+        verdicts: For each group one verdict a reply, or the failure.
+        lengths: For each group the number of new tokens of each reply.
+        seconds: What the judge took.
+    """
+
+    groups: tuple[Group, ...]
+    verdicts: tuple[tuple[Verdict, ...] | JudgeError, ...]
+    lengths: tuple[tuple[int, ...], ...]
+    seconds: float
+
+    @cached_property
+    def scores(self) -> list[list[float | None]]:
+        """For each group one score a reply; None throughout a group that could not be judged."""
+        return [
+            [None] * len(group.replies) if isinstance(found, JudgeError) else [verdict.score for verdict in found]
+            for group, found in zip(self.groups, self.verdicts, strict=True)
+        ]
+
+    @property
+    def advantages(self) -> list[float]:
+        """One advantage a rollout, group after group."""
+        return [value for scores in self.scores for value in advantages(scores)]
+
+    @property
+    def kept(self) -> list[bool]:
+        """For each rollout whether it takes part in the update."""
+        return [score is not None for scores in self.scores for score in scores]
+
+    @property
+    def failures(self) -> list[JudgeError]:
+        """The judge's failures."""
+        return [found for found in self.verdicts if isinstance(found, JudgeError)]
+
+    def metrics(self, prompt_tokens: int) -> dict[str, Any]:
+        """The step's numbers by the names of metrics.jsonl; a target that did not occur, or was never judged, has no entry.
+
+        Args:
+            prompt_tokens: Tokens of all prompts of the step, each counted once a group.
+        """
+        scores = [score for group in self.scores for score in group if score is not None]
+        compared = [group for group in self.scores if group[0] is not None]
+        values: dict[str, Any] = {
+            "reward": fmean(scores) if scores else None,
+            "spread": fmean(any(advantages(group)) for group in compared) if compared else None,
+        }
+        for target in dict.fromkeys(group.target for group in self.groups):
+            places = [place for place, group in enumerate(self.groups) if group.target == target]
+            known = [score for place in places for score in self.scores[place] if score is not None]
+            replies = [reply for place in places for reply in self.groups[place].replies]
+            if known:
+                values[f"reward/{target}"] = fmean(known)
+            values[f"format_rate/{target}"] = fmean(reply.well_formed for reply in replies)
+            values[f"length/{target}"] = fmean(length for place in places for length in self.lengths[place])
+            values[f"groups/{target}"] = len(places)
+        asked = [
+            sum(not verdict.rule for verdict in found) for found in self.verdicts if not isinstance(found, JudgeError)
+        ]
+        failed = len(self.failures)
+        return values | {
+            "rollouts": sum(len(group.replies) for group in self.groups),
+            "tokens/prompt": prompt_tokens,
+            "tokens/generated": sum(map(sum, self.lengths)),
+            "judge/calls": sum(count > 0 for count in asked) + failed,
+            "judge/replies": sum(asked),
+            "judge/failed": failed,
+            "judge/cached": 0,  # the ledger of judge calls will tell
+            "judge/latency_s": self.seconds,
+            "judge/cost_usd": 0.0,
+            "dropped_groups": failed,
+            "skipped": not compared,
+        }
+
+    def samples(self, step: int, count: int) -> list[dict[str, Any]]:
+        """The first groups of the step with everything a person needs to follow the judge."""
+        rows = []
+        for group, found, scores in list(zip(self.groups, self.verdicts, self.scores, strict=True))[:count]:
+            replies: list[dict[str, Any]] = []
+            for place, reply in enumerate(group.replies):
+                row: dict[str, Any] = {"text": reply.text, "thinking": reply.thinking, "faults": list(reply.faults)}
+                if not isinstance(found, JudgeError):
+                    row |= {"score": scores[place], "verdict": found[place].model_dump(mode="json")}
+                replies.append(row)
+            rows.append(
+                {
+                    "step": step,
+                    "example_id": group.example.id,
+                    "user_id": group.example.user_id,
+                    "target": group.target,
+                    "truth": group.example.response,
+                    "replies": replies,
+                    "failed": str(found) if isinstance(found, JudgeError) else None,
+                }
+            )
+        return rows
+
+
+def judge_step(judge: Judge, groups: Sequence[Group], lengths: Sequence[Sequence[int]]) -> Judged:
+    """Has all groups of a step judged in one call.
+
+    Only a :class:`JudgeError` is a failure of the judge; any other exception is a bug, and rises.
+
+    Args:
+        judge: Who judges.
+        groups: The step's groups.
+        lengths: New tokens of each reply, a row a group.
+    """
+    start = time.perf_counter()
+    found = judge.judge_all(groups)
+    seconds = time.perf_counter() - start
+    return Judged(tuple(groups), tuple(found), tuple(map(tuple, lengths)), seconds)

@@ -1,0 +1,128 @@
+"""The TRL engine's door: loading the model for training, and running the trainer that fits the method."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from humanlm.errors import ModelError, UsageError
+from humanlm.prompts import install_chat_template
+from humanlm.simulation.loading import load_tokenizer, load_weights, pick_device
+from humanlm.training.config import TrainConfig
+from humanlm.training.plan import Plan
+from humanlm.training.schedule import derive_seed
+
+_LOUD = ("transformers", "trl", "accelerate", "datasets")
+
+
+def open_model(config: TrainConfig) -> tuple[Any, Any]:
+    """Loads model and tokenizer for training: float32 master weights, our chat template, a token to pad with.
+
+    Raises:
+        ModelError: They cannot be loaded, or do not belong together.
+    """
+    with quiet():
+        tokenizer = load_tokenizer(config.model)
+        model = load_weights(config.model, device="cpu")  # the trainer moves it
+    install_chat_template(tokenizer)
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{config.model}: the tokenizer has no end token: set eos_token in tokenizer_config.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"{config.model}: the tokenizer has {len(tokenizer)} tokens, the model only {rows}: they do not belong together"
+        )
+    return model, tokenizer
+
+
+def optimise(plan: Plan, model: Any, tokenizer: Any, checkpoint: Path | None) -> str:
+    """Runs the trainer to the last step, or until it is stopped; every checkpoint is in the run folder when it returns.
+
+    Args:
+        plan: The run.
+        model: The model to train, changed in place.
+        tokenizer: Its tokenizer.
+        checkpoint: Where to go on.
+
+    Returns:
+        Why it had to stop early, or an empty string.
+    """
+    from transformers import PrinterCallback
+
+    from humanlm.training.trl.grpo import make_grpo
+    from humanlm.training.trl.sft import make_sft
+
+    make = make_grpo if plan.config.chosen.kind == "rl" else make_sft
+    with quiet():
+        trainer, watch = make(plan, model, tokenizer)
+        trainer.add_callback(watch)
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return str(watch.trouble)
+
+
+def arguments(plan: Plan) -> dict[str, Any]:
+    """The trainer's settings that both kinds of method share: a constant rate, and nothing that costs time or talks."""
+    import torch
+
+    config = plan.config
+    device = pick_device(config.device)
+    if device != "cpu" and not torch.cuda.is_available():
+        raise UsageError(f"device {config.device!r} is not there: use --set device=auto")
+    size = config.micro_batch_size
+    return {
+        "output_dir": str(plan.folder.staging),
+        "max_steps": config.steps,
+        "per_device_train_batch_size": size,
+        "gradient_accumulation_steps": config.rollouts // size,
+        "learning_rate": config.lr,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": config.warmup_steps,
+        "max_grad_norm": config.max_grad_norm,
+        "weight_decay": config.weight_decay,
+        "adam_beta2": config.adam_beta2,
+        "seed": derive_seed(config.seed, "trainer"),
+        "use_cpu": device == "cpu",
+        "bf16": device != "cpu",
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "save_strategy": "no",  # the watch says when
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+        "dataloader_num_workers": 0,
+        "remove_unused_columns": False,
+        "push_to_hub": False,
+    }
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps the libraries' own bars, warnings and logs off the screen; errors rise as exceptions all the same."""
+    from datasets.utils import logging as datasets_logging
+    from transformers.utils import logging as transformers_logging
+
+    loggers = [logging.getLogger(name) for name in _LOUD]
+    levels = [logger.level for logger in loggers]
+    transformers_bars = transformers_logging.is_progress_bar_enabled()
+    datasets_bars = datasets_logging.is_progress_bar_enabled()
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        transformers_logging.disable_progress_bar()
+        datasets_logging.disable_progress_bar()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if transformers_bars:
+            transformers_logging.enable_progress_bar()
+        if datasets_bars:
+            datasets_logging.enable_progress_bar()

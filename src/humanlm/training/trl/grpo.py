@@ -1,0 +1,191 @@
+"""GRPO on TRL: our prompts, rollouts, judge and advantages; TRL's loss and optimisation.
+
+TRL's door for own rollouts is ``rollout_func``; scores come in as a reward function; what TRL makes of them is replaced by our
+advantages in the one overridden method, because TRL normalises otherwise and cannot leave a group out.
+"""
+
+import time
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+
+from humanlm.errors import JudgeError
+from humanlm.judging import Group
+from humanlm.reply import parse_reply
+from humanlm.simulation.generate import Generation, generate
+from humanlm.training.plan import Plan, PromptTable, positions_of, token_limits
+from humanlm.training.schedule import Item, derive_seed
+from humanlm.training.scoring import Judged, judge_step
+from humanlm.training.trl.engine import arguments
+from humanlm.training.trl.watch import Watch
+
+
+class Rounds:
+    """One round an update: sample a step's prompts, parse, have the groups judged, keep the outcome.
+
+    Args:
+        plan: The run.
+        model: The policy.
+        tokenizer: Its tokenizer.
+    """
+
+    def __init__(self, plan: Plan, model: Any, tokenizer: Any) -> None:
+        positions = positions_of(model)
+        self.plan, self.tokenizer = plan, tokenizer
+        self.limits = token_limits(plan.config, plan.prompts, positions)
+        longest = plan.config.max_prompt_tokens
+        rooms = {
+            target: min(longest, positions - limit) if positions else longest for target, limit in self.limits.items()
+        }
+        self.table = PromptTable(plan, tokenizer, rooms)
+        self.judged: Judged | None = None
+        self._items: list[Item] = []
+        self._outputs: list[Generation] = []
+        self._prompt_tokens = 0
+        self._seconds = {"rollout": 0.0, "judge": 0.0}
+
+    def rows(self) -> Dataset:
+        """The schedule as TRL's dataset. A row names its item by number and holds no text, so that TRL can log none."""
+        plan = self.plan
+        ids = [plan.examples[item.example_index].id for item in plan.items]
+        columns = {"prompt": [str(number) for number in range(len(plan.items))], "example_id": ids}
+        return Dataset.from_dict(columns | {"target": [item.target for item in plan.items]})
+
+    def rollout(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
+        """TRL's ``rollout_func``: samples n outputs for each item of the step.
+
+        Args:
+            prompts: Item numbers, each n times in a row.
+            trainer: The trainer that asks.
+        """
+        start = time.perf_counter()
+        n, step = self.plan.config.n, trainer.state.global_step
+        numbers = [int(prompt) for prompt in prompts]
+        items = [self.plan.items[number] for number in numbers[::n]]
+        if any(item.step != step for item in items) or numbers != [number for number in numbers[::n] for _ in range(n)]:
+            raise RuntimeError(
+                f"TRL asked for other items than step {step} has: its sampler does not follow the schedule"
+            )
+        ids = [prompt for item in items for prompt in [self.table[item]] * n]
+        limits = [self.limits[item.target] for item in items for _ in range(n)]
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        seed = derive_seed(self.plan.config.seed, "rollout", step)
+        self._items, self._outputs = items, self._sample(model, ids, limits, seed)
+        self._prompt_tokens = sum(map(len, ids[::n]))
+        self._seconds["rollout"] = time.perf_counter() - start
+        return {"prompt_ids": ids, "completion_ids": [output.ids for output in self._outputs], "logprobs": None}
+
+    def rewards(self, prompts: list[str], completions: list[str], **more: Any) -> list[float]:
+        """TRL's reward function: all groups of the step are judged in one call.
+
+        What it returns feeds only TRL's own statistics: :meth:`hand_over` replaces what TRL makes of it. A group without verdicts
+        gets zeros here because TRL logs whole rows, texts included, where a score is missing.
+        """
+        start = time.perf_counter()
+        n, judge = self.plan.config.n, self.plan.judge
+        if judge is None:
+            raise RuntimeError("this method has no judge")
+        groups, lengths = [], []
+        for place, item in enumerate(self._items):
+            outputs = self._outputs[place * n : (place + 1) * n]
+            replies = tuple(
+                parse_reply(
+                    output.text, item.target, think=item.think, ended=output.ended, states=self.plan.prompts.states
+                )
+                for output in outputs
+            )
+            groups.append(Group(example=self.plan.examples[item.example_index], target=item.target, replies=replies))
+            lengths.append([len(output.ids) for output in outputs])
+        self.judged = judge_step(judge, groups, lengths)
+        self._seconds["judge"] = time.perf_counter() - start
+        return [score or 0.0 for scores in self.judged.scores for score in scores]
+
+    def hand_over(self, batch: dict[str, Any], gather: Any) -> dict[str, Any]:
+        """Puts our advantages into TRL's batch and takes dropped groups out of mask and normaliser.
+
+        Args:
+            batch: What TRL prepared for the update.
+            gather: Sums over processes: the accelerator's ``gather``.
+        """
+        if self.judged is None:
+            raise RuntimeError("TRL prepared an update that nobody judged")
+        mask = batch["completion_mask"]
+        values = torch.tensor(self.judged.advantages, dtype=torch.float32, device=mask.device)
+        batch["advantages"] = values
+        kept = torch.tensor(self.judged.kept, device=mask.device)
+        if not bool(kept.all()):
+            batch["completion_mask"] = mask * kept.unsqueeze(1).to(mask.dtype)
+            batch["num_items_in_batch"] = gather(batch["completion_mask"].sum()).sum()
+        return batch
+
+    def nothing_left(self) -> str:
+        """What the judge said if it judged no group of the current update; else an empty string."""
+        if self.judged is None or any(self.judged.kept):
+            return ""
+        failure: JudgeError = self.judged.failures[0]
+        return str(failure) or type(failure).__name__
+
+    def report(self, step: int) -> dict[str, Any]:
+        """The update's numbers; every so often its first groups go into samples.jsonl."""
+        if self.judged is None:
+            raise RuntimeError("there is no update to report")
+        config = self.plan.config
+        if step % config.samples_every == 0 and config.samples_groups:
+            self.plan.folder.add_samples(self.judged.samples(step + 1, config.samples_groups))
+        return self.judged.metrics(self._prompt_tokens) | {"seconds": dict(self._seconds)}
+
+    def _sample(self, model: Any, ids: list[list[int]], limits: list[int], seed: int) -> list[Generation]:
+        """Rows with the same limit are sampled together, so that short states do not wait for long responses."""
+        outputs: list[Generation | None] = [None] * len(ids)
+        for limit in sorted(set(limits)):
+            rows = [row for row, own in enumerate(limits) if own == limit]
+            found = generate(
+                model,
+                self.tokenizer,
+                [ids[row] for row in rows],
+                max_new_tokens=[limit] * len(rows),
+                temperature=self.plan.config.temperature,
+                seed=derive_seed(seed, limit),
+            )
+            for row, output in zip(rows, found, strict=True):
+                outputs[row] = output
+        return [output for output in outputs if output is not None]
+
+
+class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
+    """TRL's GRPO trainer with our groups, scores and advantages.
+
+    Args:
+        rounds: Samples and judges.
+        **more: As for TRL's trainer.
+    """
+
+    def __init__(self, rounds: Rounds, **more: Any) -> None:
+        self.rounds = rounds
+        super().__init__(reward_funcs=[rounds.rewards], rollout_func=rounds.rollout, **more)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        return self.rounds.hand_over(super()._generate_and_score_completions(inputs), self.accelerator.gather)
+
+    def create_model_card(self, *args: Any, **more: Any) -> None:
+        """TRL's card describes TRL; ours is humanlm.json."""
+
+
+def make_grpo(plan: Plan, model: Any, tokenizer: Any) -> tuple[GroupTrainer, Watch]:
+    """The trainer and its watch for a method with a judge."""
+    config = plan.config
+    rounds = Rounds(plan, model, tokenizer)
+    settings = GRPOConfig(
+        **arguments(plan),
+        num_generations=config.n,
+        max_completion_length=max(rounds.limits.values()),
+        temperature=config.temperature,
+        beta=config.beta,
+        loss_type=config.loss,
+        shuffle_dataset=False,
+        log_completions=False,
+    )
+    trainer = GroupTrainer(rounds, model=model, args=settings, train_dataset=rounds.rows(), processing_class=tokenizer)
+    return trainer, Watch(plan, rounds.report, rounds.nothing_left)
