@@ -1,0 +1,262 @@
+"""Figures as small hand-written SVG: they take colours and text from the page, so they work in dark mode and in print.
+
+Drawn here and not by matplotlib: its SVG fixes colours and carries half a megabyte of glyphs; these are a few kilobytes, speak
+to screen readers (title and description) and are the same bytes on every machine.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from markupsafe import Markup, escape
+
+from humanlm.metrics.intervals import Estimate
+
+LIGHT = ("#0072b2", "#d55e00", "#00805e", "#b0479a", "#9a6a00", "#5f666d", "#3a3f45", "#2f8fc9")
+"""Series colours on white (after Okabe and Ito, darkened to a contrast of 3 and more): told apart by the colour-blind."""
+
+DARK = ("#56b4e9", "#ff8a3d", "#2fc99b", "#e58fd0", "#e6b030", "#a3abb3", "#d0d5da", "#8fcbf0")
+"""The same series on black."""
+
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4", "4 2", "3 3 1 3")
+"""The same series as line patterns, for those who cannot use colour."""
+
+SERIES = {
+    "humanlm": 0,
+    "humanlm-trace": 7,
+    "grpo-think": 1,
+    "grpo": 2,
+    "sft-think": 3,
+    "sft": 4,
+    "base": 5,
+    "base-think": 6,
+}
+"""Each method has its colour in every figure."""
+
+
+Scale = Callable[[float], float]
+"""From a value to its place in the drawing."""
+
+
+class Mark(NamedTuple):
+    """One value with its interval; ``shape`` is ``circle``, ``square`` or ``triangle``."""
+
+    estimate: Estimate
+    shape: str = "circle"
+    strong: bool = True
+
+
+class Row(NamedTuple):
+    """A labelled line of a dot plot."""
+
+    label: str
+    series: int
+    marks: tuple[Mark, ...]
+
+
+class Line(NamedTuple):
+    """A value that all rows are measured against."""
+
+    label: str
+    value: float
+
+
+class Curve(NamedTuple):
+    """A line of a line plot; ``faint`` are the raw points behind it."""
+
+    label: str
+    series: int
+    points: tuple[tuple[float, float], ...]
+    faint: tuple[tuple[float, float], ...] = ()
+
+
+def series_of(method: str, place: int) -> int:
+    """The colour of a method; methods that have none of their own take one by their place."""
+    return SERIES.get(method, place % len(LIGHT))
+
+
+def dot_plot(
+    title: str,
+    rows: Sequence[Row],
+    *,
+    lines: Sequence[Line] = (),
+    top: float | None = None,
+    width: int = 460,
+    row_height: int = 30,
+    labels: bool = True,
+) -> Markup:
+    """Dots with 95% intervals, a row each, on a scale that begins at 0.
+
+    Args:
+        title: What is shown, also for screen readers; the values follow in the description.
+        rows: From top to bottom.
+        lines: Reference values; those far off the scale are left to the text.
+        top: The end of the scale; by default as the values need.
+        width: In units of the drawing, about pixels.
+        row_height: Likewise.
+        labels: Whether rows bear their names.
+    """
+    left = 16 + (7.2 * max((len(row.label) for row in rows), default=0) if labels else 0)
+    end = nice_top(top if top is not None else highest(rows))
+    inside = [line for line in lines if line.value <= end]
+    head = 12 + 17 * len(inside)
+    height = head + row_height * len(rows) + 30
+    right = width - 22
+
+    def x(value: float) -> float:
+        return left + (right - left) * min(value, end) / end
+
+    bottom = head + row_height * len(rows)
+    parts = [_grid(end, x, head, bottom)]
+    for place, line in enumerate(inside):
+        at, y = x(line.value), 13 + 17 * place
+        anchor, shift = ("end", -5) if at > (left + right) / 2 else ("start", 5)
+        parts.append(f'<path class="ref" d="M{at:.1f} {y - 9:.0f}V{bottom}"/>')
+        parts.append(
+            f'<text class="ref-label" x="{at + shift:.1f}" y="{y}" text-anchor="{anchor}">'
+            f"{escape(line.label)} {line.value:.2f}</text>"
+        )
+    for place, row in enumerate(rows):
+        middle = head + row_height * (place + 0.5)
+        if labels:
+            parts.append(
+                f'<text class="row-label" x="{left - 12:.1f}" y="{middle + 4:.1f}" text-anchor="end">{escape(row.label)}</text>'
+            )
+        step = row_height / (len(row.marks) + 1)
+        parts += [
+            _mark(mark, row.series, x, middle + step * (number - (len(row.marks) - 1) / 2))
+            for number, mark in enumerate(row.marks)
+        ]
+    values = "; ".join(f"{row.label} {_spoken(row.marks[0].estimate)}" for row in rows if row.marks)
+    return _svg(title, values, width, height, parts)
+
+
+def line_plot(
+    title: str, curves: Sequence[Curve], *, top: float | None = None, width: int = 340, height: int = 190
+) -> Markup:
+    """Curves over training steps, the scale beginning at 0 or below.
+
+    Args:
+        title: What is shown.
+        curves: The lines, each with its colour and pattern.
+        top: The end of the scale; by default as the values need.
+        width: In units of the drawing, about pixels.
+        height: Likewise.
+    """
+    points = [point for curve in curves for point in (*curve.points, *curve.faint)]
+    highest_x = max((x for x, _ in points), default=1) or 1
+    end = nice_top(top if top is not None else max((y for _, y in points), default=1))
+    start = min(0.0, *(y for _, y in points)) if points else 0.0
+    left, right, head, bottom = 44, width - 12, 10, height - 34
+
+    def x(value: float) -> float:
+        return left + (right - left) * value / highest_x
+
+    def y(value: float) -> float:
+        return bottom - (bottom - head) * (value - start) / (end - start)
+
+    parts = [
+        f'<path class="grid" d="M{left} {y(tick):.1f}H{right}"/>'
+        f'<text class="tick" x="{left - 7}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
+        for tick in ticks(end)
+    ]
+    parts += [
+        f'<text class="tick" x="{x(value):.1f}" y="{bottom + 17}" text-anchor="{anchor}">{text}</text>'
+        for value, anchor, text in ((0, "start", "0"), (highest_x, "end", f"step {highest_x:g}"))
+    ]
+    for kind in ("faint", "points"):
+        for curve in curves:
+            drawn = curve.faint if kind == "faint" else curve.points
+            if not drawn:
+                continue
+            path = "M" + "L".join(f"{x(px):.1f} {y(py):.1f}" for px, py in drawn)
+            dash = f' stroke-dasharray="{DASHES[curve.series]}"' if DASHES[curve.series] and kind == "points" else ""
+            parts.append(f'<path class="{"raw" if kind == "faint" else "curve"} l{curve.series}" d="{path}"{dash}/>')
+    spoken = "; ".join(
+        f"{curve.label} from {curve.points[0][1]:.2f} to {curve.points[-1][1]:.2f}" for curve in curves if curve.points
+    )
+    return _svg(title, spoken, width, height, parts)
+
+
+def swatch(series: int) -> Markup:
+    """A short piece of a series' line, for legends."""
+    dash = f' stroke-dasharray="{DASHES[series]}"' if DASHES[series] else ""
+    return Markup(
+        f'<svg class="swatch" viewBox="0 0 30 10" aria-hidden="true"><path class="curve l{series}" d="M1 5H29"{dash}/></svg>'
+    )
+
+
+def shape(name: str, x: float, y: float, size: float, css: str) -> str:
+    """A filled mark around a point."""
+    if name == "square":
+        return f'<rect class="{css}" x="{x - size:.1f}" y="{y - size:.1f}" width="{2 * size:.1f}" height="{2 * size:.1f}"/>'
+    if name == "triangle":
+        tip = 1.25 * size
+        return f'<path class="{css}" d="M{x:.1f} {y - tip:.1f}l{tip:.1f} {2 * size + 0.4:.1f}h{-2 * tip:.1f}z"/>'
+    return f'<circle class="{css}" cx="{x:.1f}" cy="{y:.1f}" r="{size}"/>'
+
+
+def highest(rows: Sequence[Row]) -> float:
+    """The highest value that rows show, intervals included; 1 if there is none."""
+    found = [
+        mark.estimate.ci95[1] if mark.estimate.ci95 else mark.estimate.mean
+        for row in rows
+        for mark in row.marks
+        if mark.estimate.mean is not None
+    ]
+    return max((value for value in found if value is not None), default=1.0) or 1.0
+
+
+def nice_top(value: float) -> float:
+    """The round number at which a scale for values up to this one ends."""
+    step = _step(value)
+    return max(step, step * math.ceil(value / step - 1e-9))
+
+
+def ticks(end: float) -> list[float]:
+    """Round numbers from 0 to the end."""
+    step = _step(end)
+    return [round(step * number, 10) for number in range(round(end / step) + 1)]
+
+
+def _step(value: float) -> float:
+    if value <= 0 or not math.isfinite(value):
+        return 1.0
+    size = 10 ** math.floor(math.log10(value))
+    return float(next(size * part for part in (0.1, 0.2, 0.5, 1, 2) if value / (size * part) <= 6))
+
+
+def _grid(end: float, x: Scale, head: float, bottom: float) -> str:
+    return "".join(
+        f'<path class="grid" d="M{x(tick):.1f} {head}V{bottom}"/>'
+        f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{tick:g}</text>'
+        for tick in ticks(end)
+    )
+
+
+def _mark(mark: Mark, series: int, x: Scale, y: float) -> str:
+    mean, interval = mark.estimate.mean, mark.estimate.ci95
+    if mean is None:
+        return ""
+    weight = "strong" if mark.strong else "light"
+    whisker = (
+        f'<path class="whisker {weight} l{series}" d="M{x(interval[0]):.1f} {y:.1f}H{x(interval[1]):.1f}"/>'
+        if interval
+        else ""
+    )
+    return whisker + shape(mark.shape, x(mean), y, 5 if mark.strong else 3.2, f"dot f{series}")
+
+
+def _spoken(estimate: Estimate) -> str:
+    if estimate.mean is None:
+        return "not measured"
+    if estimate.ci95 is None:
+        return f"{estimate.mean:.2f}"
+    return f"{estimate.mean:.2f} ({estimate.ci95[0]:.2f} to {estimate.ci95[1]:.2f})"
+
+
+def _svg(title: str, description: str, width: float, height: float, parts: Sequence[str]) -> Markup:
+    return Markup(
+        f'<svg class="figure" xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width:g} {height:g}">'
+        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{''.join(parts)}</svg>"
+    )

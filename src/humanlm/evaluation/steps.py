@@ -1,0 +1,95 @@
+"""The steps of an evaluation: what is asked and judged, in which order, in batches that can be repeated alone."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from humanlm.evaluation.anchors import other_personas, other_replies
+from humanlm.evaluation.records import Part
+from humanlm.evaluation.scores import Settings
+from humanlm.example import Example
+from humanlm.judging import Judge
+from humanlm.states import RESPONSE
+
+
+class Batch(NamedTuple):
+    """A step of an evaluation: some examples of one part, with what is asked and how it is judged.
+
+    Attributes:
+        part: The series it belongs to.
+        number: Its place within the part.
+        examples: As judged: with the real response.
+        asked: As shown to the simulator (another persona for that anchor), or the source of a real text.
+        notes: Of each example's record.
+        samples: Samples an example.
+        judged: On which targets the texts are compared.
+    """
+
+    part: Part
+    number: int
+    examples: tuple[Example, ...]
+    asked: tuple[Example, ...]
+    notes: tuple[str, ...]
+    samples: int
+    judged: tuple[str, ...]
+
+
+class Plan(NamedTuple):
+    """What an evaluation would do.
+
+    Attributes:
+        examples: Examples scored.
+        generations: Texts the simulator writes.
+        groups: Groups the judge sees at most (malformed outputs need no judge).
+    """
+
+    examples: int
+    generations: int
+    groups: int
+
+
+def plan(settings: Settings, examples: Sequence[Example], judge: Judge, pool: Sequence[Example] | None = None) -> Plan:
+    """Counts what an evaluation would do, without doing it."""
+    generations = groups = 0
+    for batch in make_batches(settings, examples, judge, pool or examples):
+        if batch.part.by in ("simulator", "other_persona"):
+            generations += len(batch.examples) * batch.samples
+        groups += sum(judge.covers(example, target) for example in batch.examples for target in batch.judged)
+    return Plan(len(examples), generations, groups)
+
+
+def make_batches(
+    settings: Settings, examples: Sequence[Example], judge: Judge, pool: Sequence[Example]
+) -> Iterator[Batch]:
+    """All steps in their order: the headline first, so that an interrupted evaluation has what matters most."""
+    headline = settings.temperatures[0]
+
+    def cut(
+        part: Part, asked: Sequence[Example], notes: Sequence[str] | None, samples: int, judged: tuple[str, ...]
+    ) -> Iterator[Batch]:
+        whole = list(zip(examples, asked, notes or [""] * len(examples), strict=True))
+        if part.target != RESPONSE:
+            whole = [item for item in whole if judge.covers(item[0], part.target)]
+        for number, start in enumerate(range(0, len(whole), settings.batch)):
+            ours, theirs, said = zip(*whole[start : start + settings.batch], strict=True)
+            yield Batch(part, number, ours, theirs, said, samples, judged)
+
+    for temperature in settings.temperatures:
+        judged = (RESPONSE, *settings.judged_states) if temperature == headline else (RESPONSE,)
+        samples = settings.samples if temperature > 0 else 1
+        yield from cut(Part("simulator", RESPONSE, temperature), examples, None, samples, judged)
+    for state in settings.asked_states:
+        yield from cut(Part("simulator", state, headline), examples, None, 1, (state,))
+    if settings.with_anchors:
+        yield from cut(Part("truth", RESPONSE, None), examples, None, 1, (RESPONSE,))
+        if others := other_replies(examples, pool, seed=settings.seed):
+            theirs, notes = zip(*others, strict=True)
+            yield from cut(Part("other_user", RESPONSE, None), theirs, notes, 1, (RESPONSE,))
+        if strangers := other_personas(examples, pool, seed=settings.seed):
+            yield from cut(Part("other_persona", RESPONSE, headline), strangers, None, 1, (RESPONSE,))
+
+
+def batch_seed(seed: int, part: Part, number: int, sample: int) -> int:
+    """The seed of one batch's generation: its own, so that a resumed evaluation draws what it would have drawn."""
+    words = f"{seed} {part.by} {part.target} {part.temperature} {number} {sample}"
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big") >> 1

@@ -1,0 +1,29 @@
+"""How long texts are, in words split at white space."""
+
+from collections.abc import Sequence
+
+from humanlm.metrics.intervals import DIGITS
+
+
+def word_count(text: str) -> int:
+    """Words of one text."""
+    return len(text.split())
+
+
+def mean_words(texts: Sequence[str]) -> float | None:
+    """Mean words a text; None without texts."""
+    return round(sum(map(word_count, texts)) / len(texts), DIGITS) if texts else None
+
+
+def length_ratio(generated: Sequence[str], real: Sequence[str]) -> float | None:
+    """Words of all generated texts by words of the real ones they answer for: 1 is as long as people write.
+
+    A ratio of sums: a mean of ratios would be ruled by the shortest real texts.
+
+    Raises:
+        ValueError: The two sequences differ in length.
+    """
+    if len(generated) != len(real):
+        raise ValueError(f"{len(generated)} generated texts for {len(real)} real ones")
+    words = sum(map(word_count, real))
+    return round(sum(map(word_count, generated)) / words, DIGITS) if words else None
