@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Self
 
@@ -56,10 +56,10 @@ class WorldConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(default=0, ge=0)
-    users: int = Field(default=150, ge=1)
-    train_posts: int = Field(default=8, ge=1)
-    val_posts: int = Field(default=2, ge=1)
-    test_posts: int = Field(default=3, ge=1)
+    users: int = Field(default=60, ge=1)
+    train_posts: int = Field(default=6, ge=1)
+    val_posts: int = Field(default=4, ge=1)
+    test_posts: int = Field(default=8, ge=1)
     val_combinations: int = Field(default=12, ge=1)
     test_combinations: int = Field(default=24, ge=1)
     clue_chance: float = Field(default=0.85, ge=0, le=1)
@@ -140,6 +140,20 @@ def claim_text(combination: Combination) -> str:
     return claim.format(topic=topic)
 
 
+def respond(rng: random.Random, states: Mapping[str, str], user: User, config: WorldConfig) -> str:
+    """A response of a user that voices a random part of the states, with the user's habits around them."""
+    return voice(
+        rng,
+        states,
+        chances=config.voice_chance,
+        tic=user.tic,
+        emoji=user.emoji,
+        tic_chance=config.tic_chance,
+        emoji_chance=config.emoji_chance,
+        aside_chance=config.aside_chance,
+    )
+
+
 def make_world(config: WorldConfig) -> World:
     """Makes users, posts and responses.
 
@@ -150,54 +164,36 @@ def make_world(config: WorldConfig) -> World:
     users = tuple(make_user(rng, f"user-{number:04d}", config) for number in range(config.users))
     combinations = split_combinations(config)
     examples: dict[str, list[Example]] = {}
-    day = 0
-    for split, posts in (("train", config.train_posts), ("val", config.val_posts), ("test", config.test_posts)):
-        turns: list[Turn] = []
-        for combination in combinations[split]:
-            turns.append(Turn(author=rng.choice(AUTHORS), text=claim_text(combination), time=_START + timedelta(days=day)))
-            day += 1
-        drafts = [
-            _respond(rng, config, user, combinations[split][number], turns[number], f"{split}-{number:03d}")
-            for user in users
-            for number in rng.sample(range(len(turns)), posts)
-        ]
-        examples[split] = _in_time(drafts, split)
+    day = _START
+    for split, count in (("train", config.train_posts), ("val", config.val_posts), ("test", config.test_posts)):
+        posts: list[_Post] = []
+        for number, combination in enumerate(combinations[split]):
+            posts.append(_Post(f"{split}-{number:03d}", combination, rng.choice(AUTHORS), day))
+            day += timedelta(days=1)
+        drafts = [_example(rng, config, user, post) for user in users for post in rng.sample(posts, count)]
+        ordered = sorted(drafts, key=lambda example: (example.time, example.id))
+        examples[split] = [example.model_copy(update={"id": f"{split}-{n:05d}"}) for n, example in enumerate(ordered)]
     return World(config, users, combinations, examples)
 
 
-def _respond(
-    rng: random.Random, config: WorldConfig, user: User, combination: Combination, turn: Turn, thread: str
-) -> Example:
-    states = true_states(user.traits, *combination)
-    response = voice(
-        rng,
-        blur(rng, states, config.blur_chance),
-        chances=config.voice_chance,
-        tic=user.tic,
-        emoji=user.emoji,
-        tic_chance=config.tic_chance,
-        emoji_chance=config.emoji_chance,
-        aside_chance=config.aside_chance,
-    )
-    assert turn.time is not None
+class _Post(NamedTuple):
+    id: str
+    combination: Combination
+    author: str
+    time: datetime
+
+
+def _example(rng: random.Random, config: WorldConfig, user: User, post: _Post) -> Example:
+    topic, claim = post.combination
+    states = true_states(user.traits, topic, claim)
     return Example(
-        id=f"{thread}-{user.id}",
+        id=f"{post.id}-{user.id}",
         user_id=user.id,
         persona=Persona(text=user.persona),
-        context=(turn,),
-        response=response,
-        time=turn.time + timedelta(minutes=rng.randint(1, 1400)),
-        thread_id=thread,
+        context=(Turn(author=post.author, text=claim_text(post.combination), time=post.time),),
+        response=respond(rng, blur(rng, states, config.blur_chance), user, config),
+        time=post.time + timedelta(minutes=rng.randint(1, 1400)),
+        thread_id=post.id,
         source=SOURCE,
-        metadata={
-            "true_states": dict(states),
-            "topic": combination[0],
-            "claim": combination[1],
-            "traits": dict(user.traits._asdict()),
-        },
+        metadata={"true_states": dict(states), "topic": topic, "claim": claim, "traits": dict(user.traits._asdict())},
     )
-
-
-def _in_time(examples: Sequence[Example], split: str) -> list[Example]:
-    ordered = sorted(examples, key=lambda example: (example.time, example.id))
-    return [example.model_copy(update={"id": f"{split}-{n:05d}"}) for n, example in enumerate(ordered)]

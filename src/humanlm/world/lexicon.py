@@ -169,9 +169,7 @@ PHRASINGS: Mapping[str, Phrasing] = {
         (_MARKER, _plain("friends", "people", "everyone", "dear all", "fellow readers")), _single(_MARKER)
     ),
     "stance": Phrasing((_STRENGTH, _SIDE), _pairs(_STRENGTH, _SIDE)),
-    "belief": Phrasing(
-        (_EFFECT, _DOMAIN), {(e, d): f"{d} {e}" for e in _EFFECT.wordings for d in _DOMAIN.wordings}
-    ),
+    "belief": Phrasing((_EFFECT, _DOMAIN), {(e, d): f"{d} {e}" for e in _EFFECT.wordings for d in _DOMAIN.wordings}),
     "emotion": Phrasing(
         (_plain("i feel", "this makes me", "honestly i am", "it leaves me", "count me"), _FEELING), _single(_FEELING)
     ),

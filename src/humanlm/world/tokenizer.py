@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from humanlm.example import HUMAN, Example, Persona, Turn
 from humanlm.prompts import Prompts, install_chat_template
-from humanlm.states import RESPONSE, THINK
+from humanlm.states import THINK
 from humanlm.world.lexicon import AUTHORS, wordings
 
 if TYPE_CHECKING:

@@ -1,0 +1,58 @@
+"""The world's judge: reads texts by the lexicon, knows no hidden state and no method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from humanlm.errors import JudgeError
+from humanlm.example import Example
+from humanlm.judging import Group, Judge, Verdict
+from humanlm.reply import Reply
+from humanlm.states import RESPONSE
+from humanlm.world.lexicon import PHRASINGS
+from humanlm.world.scoring import Key, keys_of, score_response, score_state
+
+
+class RuleJudge(Judge):
+    """Scores replies against what the true response voices, by fixed rules (see :mod:`humanlm.world.scoring`).
+
+    Key points are the states that the true response voices (for a state target: on that dimension). A key earns 1 when
+    the reply says the same, a stance .5 for the right side in the wrong strength; a contradiction costs as much as a hit
+    earns, a state on which the truth is silent a quarter of that.
+    """
+
+    name = "rule"
+
+    def covers(self, example: Example, target: str) -> bool:
+        """Whether the true response voices the target's dimension (for the response target: any dimension)."""
+        return bool(_keys(example, target))
+
+    def _assess(self, groups: Sequence[Group]) -> list[list[Verdict] | JudgeError]:
+        return [self._assess_group(group) for group in groups]
+
+    def _assess_group(self, group: Group) -> list[Verdict] | JudgeError:
+        keys = _keys(group.example, group.target)
+        if not keys:
+            return JudgeError(
+                f"rule judge: example {group.example.id!r} voices no {group.target} in the world's words; leave this target "
+                f"out where covers() is False, or use a judge that reads any text (--judge embedding)"
+            )
+        names = tuple(f"{dimension}: {value}" for dimension, value in keys)
+        return [_verdict(keys, names, group.target, reply) for reply in group.replies]
+
+
+def _keys(example: Example, target: str) -> tuple[Key, ...]:
+    if target != RESPONSE and target not in PHRASINGS:
+        return ()
+    return keys_of(example.response, None if target == RESPONSE else target)
+
+
+def _verdict(keys: tuple[Key, ...], names: tuple[str, ...], target: str, reply: Reply) -> Verdict:
+    score = score_response(keys, reply.text) if target == RESPONSE else score_state(keys, target, reply.text)
+    asked = {dimension for dimension, _ in keys}
+    wrong = [f"{d}: {v}" for d, v in score.found if d in asked and (d, v) not in keys]
+    extra = [f"{d}: {v}" for d, v in score.found if d not in asked]
+    missed = [name for name, match in zip(names, score.matches, strict=True) if match == 0]
+    notes = (("missed", missed), ("contradicts with", wrong), ("adds", extra))
+    rationale = "; ".join(f"{note} {', '.join(items)}" for note, items in notes if items)
+    return Verdict(key_points=names, matches=score.matches, penalty=score.penalty, rationale=rationale or "all hit")
