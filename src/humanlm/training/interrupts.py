@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -13,10 +14,14 @@ class Interrupts:
 
     Attributes:
         requested: Whether somebody asked to stop.
+
+    Args:
+        tell: Says to the person that it was understood.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
         self.requested = False
+        self._tell = tell
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -34,3 +39,4 @@ class Interrupts:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        self._tell("stopping: this step is finished and saved first; once more stops at once")

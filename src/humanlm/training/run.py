@@ -118,7 +118,7 @@ def prepare(config: TrainConfig, *, judge: Judge | None = None, bar: bool | None
         humanlm_version=__version__,
     )
     progress = Progress(method.name, config.steps, bar=bar)
-    return Plan(config, examples, items, prompts, used, RunFolder(config.out), card, progress, Interrupts()), facts
+    return Plan(config, examples, items, prompts, used, RunFolder(config.out), card, progress, Interrupts(progress.note)), facts
 
 
 def _optimise(plan: Plan, facts: dict[str, Any], newest: tuple[Path, int] | None, *, resume: bool) -> tuple[Path, int]:

@@ -1,0 +1,79 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from humanlm.errors import UsageError
+from humanlm.training.config import TrainConfig
+
+BASE = {"method": "humanlm", "data": "d", "model": "m", "judge": "rule", "out": "o"}
+
+
+def test_file_then_options_then_settings(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("steps: 7\nlr: 1e-5\nseed: 3\n")
+    config = TrainConfig.read(file, ["seed=5", "max_tokens.response=64", "target_weights={goal: 0}"], **BASE, lr=1e-4, limit=None)
+    assert (config.steps, config.lr, config.seed, config.limit) == (7, 1e-4, 5, None)
+    assert config.max_tokens == {"response": 64}
+    assert config.target_weights == {"goal": 0}
+
+
+def test_a_dump_can_be_read_again(tmp_path: Path) -> None:
+    config = TrainConfig.checked(BASE | {"groups": 6, "max_tokens": {"response": 9}})
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config.dump()))
+    assert TrainConfig.read(file).dump() == config.dump()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["step=3"], "unknown setting 'step': did you mean 'steps'"),
+        (["steps=many"], "setting steps='many'"),
+        (["steps=0"], "setting steps=0"),
+        (["lr"], "expected key=value"),
+        (["lr=[1"], "not valid YAML"),
+        (["seed.x=1"], "'seed' is no mapping"),
+        (["n=1"], "setting n=1"),
+        (["method=grop"], "unknown method 'grop': did you mean 'grpo'"),
+        (["engine=trll"], "unknown engine 'trll': did you mean 'trl'"),
+        (["loss=dap"], "setting loss='dap'"),
+        (["micro_batch=6"], "choose a multiple of 4 that divides 128"),
+        (["micro_batch=12"], "choose a multiple of 4 that divides 128"),
+        (["target_weights={goal: -1}"], "a weight is 0 or a positive number"),
+        (["max_tokens.goal=1"], "at least 2 tokens"),
+        (["judge=''"], "needs a judge"),
+    ],
+)
+def test_faults_are_one_line_with_the_key(settings: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        TrainConfig.read(None, ["seed=1", *settings], **BASE)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_settings_and_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="setting 'data' is missing"):
+        TrainConfig.read(None, **{key: value for key, value in BASE.items() if key != "data"})
+    with pytest.raises(UsageError, match="cannot read the configuration"):
+        TrainConfig.read(tmp_path / "no.yaml", **BASE)
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(UsageError, match="expected a mapping"):
+        TrainConfig.read(tmp_path / "list.yaml", **BASE)
+
+
+@pytest.mark.parametrize(("groups", "size"), [(4, 16), (16, 64), (32, 64), (17, 4), (48, 64), (20, 40)])
+def test_small_steps_go_through_at_once(groups: int, size: int) -> None:
+    assert TrainConfig.checked(BASE | {"groups": groups}).micro_batch_size == size
+
+
+def test_imitation_needs_no_judge_and_no_whole_groups() -> None:
+    config = TrainConfig.checked(BASE | {"method": "sft", "judge": "", "groups": 3, "micro_batch": 6})
+    assert config.micro_batch_size == 6
+
+
+def test_imports_no_framework() -> None:
+    code = "import sys, humanlm.training, humanlm.cli.train; print(sorted({'torch','transformers','trl','datasets'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
