@@ -233,8 +233,8 @@ def _rows(config: WarmStartConfig, prompts: Prompts, tokenizer: Any) -> list[_Ro
     learn: list[_Row] = []
     while len(learn) < wanted:
         learn += order.sample(pool, len(pool))
-    rows = learn[:wanted] + draw("dilute", config.dilute_steps * config.batch)
-    return list(_by_length(rows, config.batch, random.Random(config.seed)))
+    dilute = draw("dilute", config.dilute_steps * config.batch)
+    return [row for part in (learn[:wanted], dilute) for row in _by_length(part, config.batch, order)]
 
 
 def _by_length(rows: Sequence[_Row], batch: int, rng: random.Random) -> Iterator[_Row]:
