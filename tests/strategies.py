@@ -4,8 +4,35 @@ from hypothesis import strategies as st
 
 SNIPPETS = st.sampled_from(
     ["<response>", "</response>", "<think>", "</think>", "<stance>", "</stance>", "<b>", "< / response >", "<|im_end|>"]
-    + ["<|im_start|>", "<|endoftext|>", "<tool_call>", "</tool_call>", "<RESPONSE>", "HUMAN", "\ud83d", "\ude00", "\x00"]
-    + ["\r\n", "\x85", "\u2028", "\u200b", "\ufeff", "‹|", "<|", "|>", "<", ">", "|", "im_end", "😀", "مرحبا", "e\u0301", " "]
+    + [
+        "<|im_start|>",
+        "<|endoftext|>",
+        "<tool_call>",
+        "</tool_call>",
+        "<RESPONSE>",
+        "HUMAN",
+        "\ud83d",
+        "\ude00",
+        "\x00",
+    ]
+    + [
+        "\r\n",
+        "\x85",
+        "\u2028",
+        "\u200b",
+        "\ufeff",
+        "‹|",
+        "<|",
+        "|>",
+        "<",
+        ">",
+        "|",
+        "im_end",
+        "😀",
+        "مرحبا",
+        "e\u0301",
+        " ",
+    ]
 )
 """Pieces that mean something to a tokenizer, a parser or a file format."""
 
@@ -13,7 +40,12 @@ any_text = st.text(st.characters(), max_size=40)  # lone surrogates included
 hostile_text = st.lists(SNIPPETS | any_text, max_size=8).map("".join)
 
 any_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | hostile_text | st.sampled_from(["{}", "[]", '"x"', "10" * 200]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | hostile_text
+    | st.sampled_from(["{}", "[]", '"x"', "10" * 200]),
     lambda children: st.lists(children, max_size=3) | st.dictionaries(hostile_text, children, max_size=3),
     max_leaves=8,
 )
@@ -25,13 +57,20 @@ broken_rows = any_json | st.dictionaries(st.sampled_from(_fields), any_json)
 messages = st.fixed_dictionaries(
     {"role": hostile_text, "content": hostile_text}, optional={"metadata": any_json, "timestamp": any_json}
 )
-personas = st.none() | hostile_text | st.fixed_dictionaries(
-    {},
-    optional={
-        "demographics": st.dictionaries(hostile_text, hostile_text, max_size=3),
-        **{key: st.lists(hostile_text, max_size=3) for key in ("interests", "values", "communication", "statistics")},
-        "text": hostile_text,
-    },
+personas = (
+    st.none()
+    | hostile_text
+    | st.fixed_dictionaries(
+        {},
+        optional={
+            "demographics": st.dictionaries(hostile_text, hostile_text, max_size=3),
+            **{
+                key: st.lists(hostile_text, max_size=3)
+                for key in ("interests", "values", "communication", "statistics")
+            },
+            "text": hostile_text,
+        },
+    )
 )
 times = st.none() | st.datetimes().map(str) | st.integers(-(10**10), 10**14) | st.floats(-1e9, 1e15)
 
@@ -45,5 +84,11 @@ def rows(text: st.SearchStrategy[str] = hostile_text) -> st.SearchStrategy[dict]
             "user_id": text.map(lambda words: words + "u"),
             "persona": personas,
         },
-        optional={"post_id": any_json, "turn_id": st.integers(0, 9), "timestamp": times, "metadata": any_json, "rest": any_json},
+        optional={
+            "post_id": any_json,
+            "turn_id": st.integers(0, 9),
+            "timestamp": times,
+            "metadata": any_json,
+            "rest": any_json,
+        },
     )

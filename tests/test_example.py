@@ -6,10 +6,10 @@ from hypothesis import example as case
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.strategies import any_json, any_text, broken_rows, rows
 
 from humanlm.errors import DataError
 from humanlm.example import HUMAN, UNKNOWN_AUTHOR, Example, Persona, Turn, clean_text, json_value, parse_time
-from tests.strategies import any_json, any_text, broken_rows, rows
 
 ROW = {"prompt": [{"role": "ann", "content": "Hi."}], "completion": "Hello.", "user_id": "u1", "persona": "Likes tea."}
 
@@ -90,7 +90,9 @@ def test_rows_that_are_no_examples_at_all():
 
 
 def test_the_simulated_user_is_human_and_nobody_else_is():
-    turns = [{"role": role, "content": "."} for role in ("u1", "HUMAN", " HUMAN\n", "bob", "u1 ", None, "[deleted]", "NA")]
+    turns = [
+        {"role": role, "content": "."} for role in ("u1", "HUMAN", " HUMAN\n", "bob", "u1 ", None, "[deleted]", "NA")
+    ]
     names = [turn.author for turn in read(prompt=turns).context]
     impostor = "person called HUMAN"
     assert names == [HUMAN, impostor, impostor, "bob", HUMAN, UNKNOWN_AUTHOR, UNKNOWN_AUTHOR, UNKNOWN_AUTHOR]

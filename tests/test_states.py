@@ -9,7 +9,9 @@ from humanlm.states import STATES, StateDimension, load_states
 
 def test_the_six_stand_in_the_papers_order():
     assert list(STATES) == ["belief", "goal", "value", "stance", "emotion", "communication"]
-    assert all(state.name == name and state.max_words == 15 and state.max_tokens == 48 for name, state in STATES.items())
+    assert all(
+        state.name == name and state.max_words == 15 and state.max_tokens == 48 for name, state in STATES.items()
+    )
 
 
 def test_nobody_changes_the_six():
@@ -19,7 +21,9 @@ def test_nobody_changes_the_six():
         STATES["goal"].max_words = 3
 
 
-@pytest.mark.parametrize("name", ["response", "think", "user", "Humour", "two words", "", "a<b", "é", "x" * 41, "9lives"])
+@pytest.mark.parametrize(
+    "name", ["response", "think", "user", "Humour", "two words", "", "a<b", "é", "x" * 41, "9lives"]
+)
 def test_names_that_cannot_be_tags_are_refused(name):
     with pytest.raises(ValidationError):
         StateDimension(name=name, description="d")
@@ -39,7 +43,9 @@ def test_a_name_is_refused_or_is_a_plain_tag(name):
 
 def test_own_states_beside_the_papers(tmp_path):
     file = tmp_path / "states.yaml"
-    file.write_text("humour: what HUMAN finds funny\nstance: paper\nirony: {description: d, max_words: 3, max_tokens: 9}\n")
+    file.write_text(
+        "humour: what HUMAN finds funny\nstance: paper\nirony: {description: d, max_words: 3, max_tokens: 9}\n"
+    )
     states = load_states(file)
     assert list(states) == ["humour", "stance", "irony"]
     assert states["humour"].description == "what HUMAN finds funny"

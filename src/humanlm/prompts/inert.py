@@ -20,7 +20,7 @@ _ROLES = {
 @lru_cache(maxsize=64)
 def _pattern(tags: frozenset[str], tokens: frozenset[str]) -> re.Pattern[str]:
     named = "|".join(sorted(map(re.escape, tags)))
-    alternatives = [rf"<\s*/?\s*(?:{named})\s*/?\s*>", r"<\|", r"\|>"]
+    alternatives = [rf"<\s*(?:/\s*)?(?:{named})\s*(?:/\s*)?>", r"<\|", r"\|>"]
     alternatives += [re.escape(token) for token in sorted(tokens, key=len, reverse=True) if token.strip()]
     return re.compile("|".join(alternatives), re.IGNORECASE)
 
