@@ -19,7 +19,9 @@ TRUTH = "frankly friends i am wholly against it this drains local jobs i feel li
 
 
 def example(response: str = TRUTH) -> Example:
-    return Example(id="e", user_id="u", persona=Persona(), context=(Turn(author="mara", text="tax bikes more"),), response=response)
+    return Example(
+        id="e", user_id="u", persona=Persona(), context=(Turn(author="mara", text="tax bikes more"),), response=response
+    )
 
 
 def judged(text: str, target: str = "response", truth: str = TRUTH) -> Verdict:
@@ -51,7 +53,12 @@ def test_coverage_minus_penalty(text: str, score: float) -> None:
 
 def test_the_verdict_shows_hits_and_misses() -> None:
     verdict = judged("bluntly people count me thrilled nothing beats justice")
-    assert verdict.key_points == ("belief: growth harm", "communication: blunt", "emotion: anger", "stance: strong oppose")
+    assert verdict.key_points == (
+        "belief: growth harm",
+        "communication: blunt",
+        "emotion: anger",
+        "stance: strong oppose",
+    )
     assert verdict.matches == (0, 1, 0, 0)
     assert verdict.penalty == pytest.approx((1 + 0.25) / 4)
     assert verdict.rationale == (
@@ -72,7 +79,11 @@ def test_states_by_label_by_phrase_and_both() -> None:
 
 def test_only_voiced_dimensions_are_covered() -> None:
     judge = RuleJudge()
-    covered = {d for d in ("belief", "goal", "value", "stance", "emotion", "communication", "humour") if judge.covers(example(), d)}
+    covered = {
+        d
+        for d in ("belief", "goal", "value", "stance", "emotion", "communication", "humour")
+        if judge.covers(example(), d)
+    }
     assert covered == {"belief", "stance", "emotion", "communication"}
     assert judge.covers(example(), "response")
     assert not judge.covers(example("what a nice day"), "response")
@@ -82,7 +93,9 @@ def test_only_voiced_dimensions_are_covered() -> None:
 
 def test_the_judge_is_blind_to_thinking_method_and_true_states() -> None:
     plain = judged("bluntly people")
-    tagged = Reply(text="bluntly people", thinking="<stance> strong oppose </stance>", states={"stance": "strong oppose"})
+    tagged = Reply(
+        text="bluntly people", thinking="<stance> strong oppose </stance>", states={"stance": "strong oppose"}
+    )
     other = example().model_copy(update={"metadata": {"true_states": {"communication": "polite"}}})
     assert RuleJudge().judge(Group(example=other, target="response", replies=(tagged,)))[0] == plain
 
