@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from humanlm.errors import JudgeError
 from humanlm.example import Example
 from humanlm.judging.rules import rule_out
+from humanlm.llm import Tally
 from humanlm.reply import Reply
 
 
@@ -67,6 +68,15 @@ class Judge(ABC):
     def covers(self, example: Example, target: str) -> bool:
         """Whether the real response can be judged on this target at all; such pairs are neither trained on nor scored."""
         return True
+
+    @property
+    def tally(self) -> Tally:
+        """What it has asked and spent so far; all zeros for a judge that needs no calls."""
+        return Tally()
+
+    def shown_order(self, group: Group) -> tuple[int, ...]:
+        """Places in the group of the candidates in the order in which the judge looks at them."""
+        return tuple(range(len(group.replies)))
 
     def judge(self, group: Group) -> tuple[Verdict, ...]:
         """Judges one group: one verdict a reply, in the order of the replies.

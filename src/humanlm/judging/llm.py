@@ -1,0 +1,276 @@
+"""A language model as the judge: it sees a whole group at once, under opaque ids and in random order."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from humanlm.errors import JudgeError, unknown_name
+from humanlm.judging.answers import Sheaf, Unreadable, answer_schema, read_verdicts
+from humanlm.judging.base import Group, Judge, Verdict, rule_verdict
+from humanlm.judging.rubric import Kind, Rubric, Sheet, make_sheet
+from humanlm.ledger import Judged, digest
+from humanlm.llm import LLM, Answer, Call, CallError, Tally
+from humanlm.reply import Reply
+from humanlm.states import RESPONSE, STATES, StateDimension
+
+HUMAN_LIKENESS = "human_likeness"
+"""The target under which replies are judged for reading as if a person had written them."""
+
+_BASE_TOKENS = 400
+_TOKENS_A_VERDICT = 160
+ByDimension = dict[str, Verdict]
+
+
+class _Case(NamedTuple):
+    """One group on its way through the judge."""
+
+    group: Group
+    kind: Kind
+    dimensions: tuple[str, ...]
+    sheet: Sheet
+    system: str
+
+
+class LLMJudge(Judge):
+    """Asks a language model for key points, matches and penalties; the score is computed from them by our code.
+
+    A failure is never a score: what cannot be read is asked again, for the missing candidates only, and then raises.
+
+    Attributes:
+        name: ``provider/model``.
+        llm: The model behind it.
+        rubric: What it is told.
+    """
+
+    def __init__(
+        self,
+        llm: LLM,
+        *,
+        rubric: Rubric | None = None,
+        states: Mapping[str, StateDimension] = STATES,
+        temperature: float = 0.0,
+        strict: bool = False,
+        rounds: int = 4,
+    ) -> None:
+        """Makes a judge of a model.
+
+        Args:
+            llm: The model.
+            rubric: Its instructions; by default the package's.
+            states: The dimensions that may be judged, besides the response.
+            temperature: Sampling temperature, where the model takes one.
+            strict: Penalise states that talk about another dimension.
+            rounds: How often it may be asked about one group before the group fails.
+        """
+        self.llm, self.rubric, self.states = llm, rubric or Rubric.load(), states
+        self.name = llm.endpoint.name
+        self.temperature, self.strict, self.rounds = temperature, strict, max(1, rounds)
+
+    @property
+    def tally(self) -> Tally:
+        """What it has asked and spent so far."""
+        return self.llm.tally
+
+    def shown_order(self, group: Group) -> tuple[int, ...]:
+        """Places in the group of the candidates in the order in which the model sees them."""
+        return self._case(group, self._kind(group), ()).sheet.order
+
+    def prompt(self, group: Group) -> tuple[str, str]:
+        """What the model is asked about a group: the static and the changing part."""
+        case = self._case(group, self._kind(group), ())
+        return case.system, self.rubric.task(case.sheet)
+
+    def _assess(self, groups: Sequence[Group]) -> list[list[Verdict] | JudgeError]:
+        cases = (self._case(group, self._kind(group), ()) for group in groups)
+        outcomes = self._settle(cases)
+        return [
+            outcome if isinstance(outcome, JudgeError) else [verdicts[""] for verdicts in outcome]
+            for outcome in outcomes
+        ]
+
+    def judge_dimensions(
+        self, groups: Sequence[Group], dimensions: Sequence[str] | None = None
+    ) -> list[tuple[ByDimension, ...] | JudgeError]:
+        """Judges replies along several dimensions in one call a group: cheaper than one call a dimension.
+
+        A group whose replies hold states (traces) is judged by these segments, and a dimension that a reply lacks is left out of
+        its answer. Otherwise the replies are judged as whole messages.
+
+        Args:
+            groups: Their targets are not looked at.
+            dimensions: By default all states of this judge.
+
+        Raises:
+            UsageError: There is no such dimension.
+            SpendLimitReached: A limit was reached.
+        """
+        names = tuple(self.states if dimensions is None else dimensions)
+        for name in names:
+            self._dimension(name)
+        settled = [[rule_verdict(group, reply) for reply in group.replies] for group in groups]
+        results: list[tuple[ByDimension, ...] | JudgeError] = []
+        asked: dict[int, Group] = {}
+        for place, (group, verdicts) in enumerate(zip(groups, settled, strict=True)):
+            unique = {_content(r): r for r, verdict in zip(group.replies, verdicts, strict=True) if verdict is None}
+            if unique:
+                asked[place] = group.model_copy(update={"replies": tuple(unique.values())})
+        cases = (self._case(group, self._kinds(group, names), names) for group in asked.values())
+        outcomes = dict(zip(asked, self._settle(cases, size=len(asked)), strict=True))
+        for place, (group, verdicts) in enumerate(zip(groups, settled, strict=True)):
+            outcome = outcomes.get(place, [])
+            if isinstance(outcome, JudgeError):
+                results.append(outcome)
+                continue
+            known = {_content(r): row for r, row in zip(asked[place].replies, outcome, strict=True)} if outcome else {}
+            results.append(
+                tuple(
+                    dict.fromkeys(names, rule) if rule is not None else _present(reply, known[_content(reply)])
+                    for reply, rule in zip(group.replies, verdicts, strict=True)
+                )
+            )
+        return results
+
+    def _settle(self, cases: Iterable[_Case], size: int | None = None) -> list[list[ByDimension] | JudgeError]:
+        if size == 0:
+            return []
+        return self.llm.map(cases, self._judge_one)
+
+    async def _judge_one(self, case: _Case) -> list[ByDimension] | JudgeError:
+        """Asks until every candidate has its verdict, or the rounds are used up."""
+        found: dict[str, ByDimension] = {}
+        points: dict[str, tuple[str, ...]] | None = None
+        used: list[str] = []
+        complaint, factor = "", 1
+        ids = [candidate.id for candidate in case.sheet.candidates]
+        for asked in range(self.rounds):
+            missing = [name for name in ids if name not in found]
+            call = self._call(case, missing, points if found else None, complaint, salt=f"{asked}", factor=factor)
+            try:
+                answer = await self.llm.answer(call)
+            except CallError as error:
+                return self._failed(case, str(error), used)
+            used.append(answer.key)
+            try:
+                sheaf = self._read(answer, missing, case, points if found else None)
+            except Unreadable as error:
+                complaint = str(error)
+            else:
+                points = points if found else sheaf.key_points
+                found |= sheaf.verdicts
+                complaint = sheaf.fault
+            if answer.finish == "length":
+                complaint, factor = "cut off at its token limit", factor * 2
+            if len(found) == len(ids):
+                return self._done(case, [found[name] for name in ids])
+        return self._failed(case, f"{self.name}: no complete verdict in {self.rounds} answers ({complaint})", used)
+
+    def _read(
+        self, answer: Answer, missing: Sequence[str], case: _Case, points: dict[str, tuple[str, ...]] | None
+    ) -> Sheaf:
+        if answer.refusal or (answer.finish == "content_filter" and not answer.text):
+            raise Unreadable("refused")
+        return read_verdicts(answer.text, missing, dimensions=case.dimensions, key_points=points)
+
+    def _call(
+        self,
+        case: _Case,
+        missing: Sequence[str],
+        points: dict[str, tuple[str, ...]] | None,
+        complaint: str,
+        *,
+        salt: str,
+        factor: int,
+    ) -> Call:
+        partial = len(missing) < len(case.sheet.candidates)
+        stated = "" if points is None else json.dumps(points if case.dimensions else points[""], ensure_ascii=False)
+        room = _BASE_TOKENS + _TOKENS_A_VERDICT * len(missing) * max(1, len(case.dimensions))
+        return Call(
+            prompt=self.rubric.task(
+                case.sheet, missing=missing if partial else (), key_points=stated, complaint=complaint
+            ),
+            system=case.system,
+            purpose="judge",
+            target=case.group.target if not case.dimensions else case.kind,
+            version=self.rubric.version,
+            temperature=self.temperature,
+            max_tokens=room * factor + self.llm.endpoint.reasoning_tokens,
+            schema=answer_schema(case.dimensions),
+            salt=f"{case.group.repeat}.{salt}",
+        )
+
+    def _done(self, case: _Case, shown: list[ByDimension]) -> list[ByDimension]:
+        """Verdicts from the order in which the candidates were shown back to the order of the group."""
+        verdicts: list[ByDimension] = [{} for _ in shown]
+        for place, row in zip(case.sheet.order, shown, strict=True):
+            verdicts[place] = row
+        dumped = [{name: verdict.model_dump() for name, verdict in row.items()} for row in verdicts]
+        self._record(case, json.dumps(dumped, ensure_ascii=True), None)
+        return verdicts
+
+    def _failed(self, case: _Case, cause: str, used: Sequence[str]) -> JudgeError:
+        message = f"{cause}; group of example {case.group.example.id!r}, target {case.group.target!r}"
+        self._record(case, None, message)
+        if self.llm.ledger is not None:
+            self.llm.ledger.forget(used)  # a later run shall ask again, not read the same unusable answers
+        return JudgeError(message)
+
+    def _record(self, case: _Case, verdicts: str | None, error: str | None) -> None:
+        ledger = self.llm.ledger
+        if ledger is None:
+            return
+        group = case.group
+        body = json.dumps(group.model_dump(mode="python", exclude={"example": {"metadata"}}), default=str)
+        key = digest([body, case.kind, self.rubric.version])
+        ledger.record(Judged(self.name, key, group.target, group.example.id, body, verdicts, error))
+
+    def _case(self, group: Group, kind: Kind, dimensions: tuple[str, ...]) -> _Case:
+        dimension = self._dimension(group.target) if kind in ("descriptions", "messages") else None
+        texts = [_segments(reply, dimensions) if kind == "segments" else reply.text for reply in group.replies]
+        sheet = make_sheet(
+            group.example,
+            texts,
+            target=group.target if not dimensions else ",".join(dimensions),
+            repeat=group.repeat,
+            show_truth=kind != "human",
+        )
+        system = self.rubric.system(
+            kind,
+            dimension=dimension,
+            dimensions=[self.states[name] for name in dimensions],
+            strict=self.strict and kind not in ("response", "human"),
+        )
+        return _Case(group, kind, dimensions, sheet, system)
+
+    def _kind(self, group: Group) -> Kind:
+        """Whole messages, or descriptions of a state: replies to a state prompt say their own text under the state's name."""
+        if group.target == RESPONSE:
+            return "response"
+        if group.target == HUMAN_LIKENESS:
+            return "human"
+        described = all(reply.states.get(group.target) == reply.text for reply in group.replies)
+        return "descriptions" if described else "messages"
+
+    def _kinds(self, group: Group, names: Sequence[str]) -> Kind:
+        traced = any(name in reply.states for reply in group.replies for name in names)
+        return "segments" if traced else "states"
+
+    def _dimension(self, name: str) -> StateDimension:
+        if name not in self.states:
+            raise unknown_name("target", name, [*self.states, RESPONSE, HUMAN_LIKENESS])
+        return self.states[name]
+
+
+def _segments(reply: Reply, names: Sequence[str]) -> str:
+    return (
+        "\n".join(f"{name}: {' '.join(reply.states[name].split())}" for name in names if name in reply.states)
+        or "(none)"
+    )
+
+
+def _content(reply: Reply) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return reply.text, tuple(sorted(reply.states.items()))
+
+
+def _present(reply: Reply, row: ByDimension) -> ByDimension:
+    """In a trace, only the dimensions the reply has."""
+    return {name: verdict for name, verdict in row.items() if name in reply.states} if reply.states else row

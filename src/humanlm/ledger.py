@@ -1,0 +1,341 @@
+"""The ledger: the record of every language-model call, content-addressed, and what was judged with it.
+
+One SQLite file (write-ahead log) that several processes and threads may share. It is cache, resume, replay, cost account and
+audit at once. It holds prompts and answers, never keys. The file must lie on a local disk: SQLite's log does not work on NFS.
+"""
+
+import atexit
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from humanlm.errors import RunError, UsageError
+
+_FORMAT = 1
+_PENDING_ROWS = 64
+_PENDING_SECONDS = 1.0
+_BUSY_SECONDS = 60.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS texts (hash TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers (
+    key TEXT PRIMARY KEY, created REAL, model TEXT, served_model TEXT, purpose TEXT, target TEXT, version TEXT,
+    prefix TEXT, prompt TEXT, answer TEXT, finish TEXT, refusal TEXT,
+    input_tokens INTEGER, cached_tokens INTEGER, output_tokens INTEGER, cost_usd REAL, latency_s REAL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    id INTEGER PRIMARY KEY, created REAL, key TEXT, model TEXT, purpose TEXT, target TEXT, cause TEXT,
+    input_tokens INTEGER, cached_tokens INTEGER, output_tokens INTEGER, cost_usd REAL, latency_s REAL
+);
+CREATE TABLE IF NOT EXISTS hits (
+    model TEXT, purpose TEXT, target TEXT, count INTEGER NOT NULL, PRIMARY KEY (model, purpose, target)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS judged (
+    judge TEXT, key TEXT, created REAL, target TEXT, example_id TEXT, body TEXT, verdicts TEXT, error TEXT,
+    PRIMARY KEY (judge, key)
+) WITHOUT ROWID;
+"""
+
+T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """One answer of a model, with everything that led to it.
+
+    Attributes:
+        key: Digest of everything that decides the answer.
+        model: ``provider/model`` as asked for.
+        served_model: What the server said it ran; differs where a name points to changing snapshots.
+        purpose: What the call was for, e.g. ``judge``.
+        target: Which dimension, or empty.
+        version: Version of the prompt templates.
+        prefix: The part of the prompt that many calls share; stored once.
+        prompt: The part that changes.
+        answer: The model's words.
+        finish: Why it stopped, as the server says.
+        refusal: Its refusal, if it refused.
+        input_tokens: Prompt tokens, None if the server did not say.
+        cached_tokens: Those of them that the server's prefix cache held.
+        output_tokens: Tokens it wrote.
+        cost_usd: None if the price is unknown.
+        latency_s: Seconds.
+    """
+
+    key: str
+    model: str
+    served_model: str
+    purpose: str
+    target: str
+    version: str
+    prefix: str
+    prompt: str
+    answer: str
+    finish: str = ""
+    refusal: str = ""
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    latency_s: float = 0.0
+
+
+class Judged(NamedTuple):
+    """One group as it was judged: its content, and its verdicts or why there are none. The JSON texts are the judging room's."""
+
+    judge: str
+    key: str
+    target: str
+    example_id: str
+    body: str
+    verdicts: str | None
+    error: str | None
+
+
+class Spent(NamedTuple):
+    """What has passed the door so far: requests sent, known dollars, and how many answers had no known price."""
+
+    calls: int
+    cost_usd: float
+    unpriced: int
+
+
+class Ledger:
+    """One ledger file. Cheap to make; writes are gathered and reach the file within a second, at :meth:`flush` and at exit.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Opens or creates a ledger.
+
+        Raises:
+            UsageError: The path is no ledger, or cannot be opened.
+        """
+        self.path = Path(path)
+        self._reset()
+        self._prefixes: dict[str, str] = {}
+        if self.path.is_dir():
+            raise UsageError(f"{self.path}: a folder: name the ledger's file, e.g. {self.path / 'ledger.sqlite'}")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock:
+            self._connection()
+        _LEDGERS.add(self)
+
+    def _reset(self) -> None:
+        """To the state without a connection; also what a forked child does, for it must not use its parent's."""
+        self._lock = threading.RLock()
+        self._open: sqlite3.Connection | None = None
+        self._pid = os.getpid()
+        self._answers: dict[str, Entry] = {}
+        self._events: list[tuple[Any, ...]] = []
+        self._hits: dict[tuple[str, str, str], int] = {}
+        self._judged: dict[tuple[str, str], Judged] = {}
+        self._flushed_at = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._open is None:
+            try:
+                connection = sqlite3.connect(
+                    self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                )
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=NORMAL")
+                stated = connection.execute("PRAGMA user_version").fetchone()[0]
+                if stated not in (0, _FORMAT):
+                    raise UsageError(
+                        f"{self.path}: ledger format {stated}, this program reads {_FORMAT}: update humanlm, or name another file"
+                    )
+                if stated == 0:
+                    connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}PRAGMA user_version={_FORMAT};COMMIT;")
+            except sqlite3.Error as error:
+                raise UsageError(
+                    f"{self.path}: cannot be opened as a ledger ({error}): name another file or move it away"
+                ) from error
+            self._open = connection
+        return self._open
+
+    def _guarded(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs an action on the connection; a database error becomes one line that says how to go on."""
+        with self._lock:
+            try:
+                return action(self._connection())
+            except sqlite3.Error as error:
+                raise RunError(
+                    f"{self.path}: the ledger failed ({error}): check the disk's space and rights, then go on with --resume"
+                ) from error
+
+    def get(self, key: str) -> Entry | None:
+        """The answer stored under a key, or None. Its prefix is left empty; :meth:`entries` fills it in."""
+        with self._lock:
+            if (waiting := self._answers.get(key)) is not None:
+                return waiting
+        row = self._guarded(lambda open_: open_.execute(_GET, (key,)).fetchone())
+        return None if row is None else Entry(*row)
+
+    def put(self, entry: Entry) -> None:
+        """Stores an answer and counts the call that brought it."""
+        with self._lock:
+            self._answers[entry.key] = entry
+            self._event(entry.key, entry.model, entry.purpose, entry.target, "", *entry[11:])
+
+    def fail(self, key: str, model: str, purpose: str, target: str, cause: str, latency_s: float) -> None:
+        """Counts a request that brought no answer, with its cause in a word."""
+        with self._lock:
+            self._event(key, model, purpose, target, cause, None, None, None, None, latency_s)
+
+    def hit(self, model: str, purpose: str, target: str) -> None:
+        """Counts an answer taken from the ledger."""
+        with self._lock:
+            place = (model, purpose, target)
+            self._hits[place] = self._hits.get(place, 0) + 1
+            self._flush_if_due()
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Drops answers that turned out to be of no use, so that a later run asks again. Their cost stays in the account."""
+        self.flush()
+        self._guarded(lambda open_: open_.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in keys]))
+
+    def record(self, judged: Judged) -> None:
+        """Stores how a group was judged."""
+        with self._lock:
+            self._judged[(judged.judge, judged.key)] = judged
+            self._flush_if_due()
+
+    def _event(self, *values: Any) -> None:
+        self._events.append((time.time(), *values))
+        self._flush_if_due()
+
+    def _flush_if_due(self) -> None:
+        waiting = len(self._events) + len(self._judged)
+        if waiting >= _PENDING_ROWS or time.monotonic() - self._flushed_at > _PENDING_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what has been gathered, in one transaction.
+
+        Raises:
+            RunError: The file cannot be written.
+        """
+        with self._lock:
+            self._flushed_at = time.monotonic()
+            if not (self._events or self._hits or self._judged):
+                return
+            self._guarded(self._write)
+            self._answers, self._events, self._hits, self._judged = {}, [], {}, {}
+
+    def _write(self, open_: sqlite3.Connection) -> None:
+        now = time.time()
+        open_.execute("BEGIN IMMEDIATE")
+        try:
+            new = {entry.prefix for entry in self._answers.values()} - self._prefixes.keys()
+            for prefix in new:
+                open_.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (prefix_hash(prefix), prefix))
+            marks = self._prefixes | {prefix: prefix_hash(prefix) for prefix in new}
+            rows = [(entry.key, now, *entry[1:6], marks[entry.prefix], *entry[7:]) for entry in self._answers.values()]
+            open_.executemany(f"INSERT OR REPLACE INTO answers VALUES ({','.join('?' * 17)})", rows)
+            open_.executemany(f"INSERT INTO events VALUES (NULL, {','.join('?' * 11)})", self._events)
+            open_.executemany(
+                "INSERT INTO hits VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (model, purpose, target) DO UPDATE SET count = count + excluded.count",
+                [(*place, count) for place, count in self._hits.items()],
+            )
+            open_.executemany(
+                "INSERT OR REPLACE INTO judged VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(item.judge, item.key, now, *item[2:]) for item in self._judged.values()],
+            )
+            open_.execute("COMMIT")
+        except sqlite3.Error:
+            open_.execute("ROLLBACK")
+            raise
+        self._prefixes = marks if len(marks) < 1000 else {}
+
+    def spent(self) -> Spent:
+        """What every process that shares this ledger has spent up to its last write."""
+        self.flush()
+        row = self._guarded(lambda open_: open_.execute(_SPENT).fetchone())
+        return Spent(*row)
+
+    def entries(self) -> Iterator[Entry]:
+        """All answers, oldest first: the audit."""
+        self.flush()
+        return (Entry(*row) for row in self._stream(_ENTRIES))
+
+    def judgements(self, judge: str | None = None) -> Iterator[Judged]:
+        """All groups that were judged, or those of one judge, oldest first."""
+        self.flush()
+        rows = (Judged(*row) for row in self._stream(_JUDGED))
+        return (row for row in rows if judge is None or row.judge == judge)
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a reading query, for reports."""
+        self.flush()
+        return self._guarded(lambda open_: open_.execute(query, values).fetchall())
+
+    def _stream(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """Rows one by one over a connection of their own, so that a ledger of days does not fill the memory."""
+        with contextlib.closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as reader:
+            yield from reader.execute(query)
+
+    def close(self) -> None:
+        """Writes what has been gathered and closes the file; a later use opens it again."""
+        with self._lock:
+            self.flush()
+            if self._open is not None:
+                self._open.close()
+                self._open = None
+
+
+_ANSWER_COLUMNS = (
+    "key, model, served_model, purpose, target, version, {prefix}, prompt, answer, finish, refusal, "
+    "input_tokens, cached_tokens, output_tokens, cost_usd, latency_s"
+)
+_GET = f"SELECT {_ANSWER_COLUMNS.format(prefix=repr(''))} FROM answers WHERE key = ?"
+_ENTRIES = f"SELECT {_ANSWER_COLUMNS.format(prefix='body')} FROM answers LEFT JOIN texts ON prefix = hash ORDER BY created, key"
+_JUDGED = "SELECT judge, key, target, example_id, body, verdicts, error FROM judged ORDER BY created, judge, key"
+_SPENT = (
+    "SELECT count(*), coalesce(sum(cost_usd), 0.0), count(*) FILTER (WHERE cause = '' AND cost_usd IS NULL) FROM events"
+)
+
+_LEDGERS: "weakref.WeakSet[Ledger]" = weakref.WeakSet()
+_INHERITED: list[Any] = []
+
+
+def prefix_hash(text: str) -> str:
+    """The digest under which a shared part of prompts is stored once."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def digest(parts: Any) -> str:
+    """The content address of JSON values."""
+    return hashlib.sha256(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
+
+
+def _after_fork() -> None:
+    """A child opens ledgers anew. SQLite forbids even closing an inherited connection, so it is kept and never touched."""
+    for ledger in list(_LEDGERS):
+        _INHERITED.append(ledger._open)
+        ledger._reset()
+
+
+def _at_exit() -> None:
+    for ledger in list(_LEDGERS):
+        ledger.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
