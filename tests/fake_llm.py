@@ -244,7 +244,8 @@ def _spoil(found: dict[str, Any], fault: str | None, dice: random.Random, dimens
     elif fault == "trailing-comma":
         text = text.replace("]}", ",]}").replace('"}', '",}')
     elif fault == "two-answers":
-        text = f"First {text} then again " + text.replace('"penalty": 0', '"penalty": 0.9')
+        again = [{**row, "penalty": 0.9, "matches": []} for row in rows]
+        text = f"First {text} then again {json.dumps({**found, 'verdicts': again})}"
     elif fault == "thinking":
         text = f"<think>maybe {text.replace('0.', '0.9')}</think>\n{text}"
     elif fault == "empty":

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import concurrent.futures
 import os
 import random
 import time
@@ -231,13 +232,14 @@ class LLM:
         running = asyncio.get_running_loop()
         if self._session is None or self._session.loop is not running or self._session.pid != os.getpid():
             self._session = _Session(self.endpoint, running)
+            weakref.finalize(self, _retire, self._session).atexit = False
         return self._session
 
     def close(self) -> None:
         """Closes connections; a later call opens them again."""
         session, self._session = self._session, None
-        if session is not None and session.pid == os.getpid():
-            loop.run(session.client.close())
+        if session is not None:
+            _retire(session)
 
 
 class _Session:
@@ -309,8 +311,15 @@ def _words(error: Any) -> str:
     return scrub(str(body) if body else error.response.text)
 
 
-_SESSIONS: "weakref.WeakSet[_Session]" = weakref.WeakSet()
+_SESSIONS: set[_Session] = set()
 _INHERITED: list[Any] = []
+
+
+def _retire(session: _Session) -> None:
+    """Closes the connections of a model that nobody holds any more; its loop may be in another thread."""
+    _SESSIONS.discard(session)
+    if session.pid == os.getpid() and not session.loop.is_closed():
+        asyncio.run_coroutine_threadsafe(session.client.close(), session.loop)
 
 
 def _after_fork() -> None:
@@ -320,15 +329,9 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    async def close_all() -> None:
-        for session in [session for session in _SESSIONS if session.loop is asyncio.get_running_loop()]:
-            await session.client.close()
-
-    if _SESSIONS:
-        try:
-            loop.submit(close_all()).result(timeout=2)
-        except TimeoutError:
-            return
+    waiting = [session for session in _SESSIONS if session.loop.is_running()]
+    closing = [asyncio.run_coroutine_threadsafe(session.client.close(), session.loop) for session in waiting]
+    concurrent.futures.wait(closing, timeout=2)
 
 
 os.register_at_fork(after_in_child=_after_fork)
