@@ -247,12 +247,7 @@ def _difference(item: Evaluation, ours: Cases, to: str, theirs: Cases, base: flo
 
 
 def _counts(budget: Budget) -> dict[str, int | None]:
-    return {
-        "updates": budget.updates,
-        "rollouts": budget.rollouts,
-        "tokens": budget.tokens,
-        "segments": budget.segments,
-    }
+    return {name: value for name, value in budget._asdict().items() if name != "seconds"}
 
 
 def _obstacles(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -262,16 +257,14 @@ def _obstacles(evaluations: Sequence[Evaluation]) -> list[str]:
     for other in evaluations[1:]:
         ours, theirs = first.scores, other.scores
         pairs = (
-            ("the examples", ours.data.fingerprint, theirs.data.fingerprint),
-            ("the judge", ours.judge, theirs.judge),
-            ("the prompts", ours.prompts.fingerprint, theirs.prompts.fingerprint),
-            ("the headline temperature", f"{ours.temperatures[0]:g}", f"{theirs.temperatures[0]:g}"),
-            ("the number of samples", str(ours.samples), str(theirs.samples)),
+            ("the examples differ", ours.data.fingerprint, theirs.data.fingerprint),
+            ("the judges differ", ours.judge, theirs.judge),
+            ("the prompts differ", ours.prompts.fingerprint, theirs.prompts.fingerprint),
+            ("the headline temperatures differ", f"{ours.temperatures[0]:g}", f"{theirs.temperatures[0]:g}"),
+            ("the numbers of samples differ", str(ours.samples), str(theirs.samples)),
         )
         found += [
-            f"{what} differs ({mine} for {first.name}, {their} for {other.name})".replace(
-                "examples differs", "examples differ"
-            ).replace("prompts differs", "prompts differ")
+            f"{what} ({mine} for {first.name}, {their} for {other.name})"
             for what, mine, their in pairs
             if mine != their
         ]

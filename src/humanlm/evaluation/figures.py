@@ -96,7 +96,7 @@ def dot_plot(
         row_height: Likewise.
         labels: Whether rows bear their names.
     """
-    left = 16 + (7.2 * max((len(row.label) for row in rows), default=0) if labels else 0)
+    left = 20 + (7.6 * max((len(row.label) for row in rows), default=0) if labels else 0)
     end = nice_top(top if top is not None else highest(rows))
     inside = [line for line in lines if line.value <= end]
     head = 12 + 17 * len(inside)
@@ -223,7 +223,7 @@ def _step(value: float) -> float:
     if value <= 0 or not math.isfinite(value):
         return 1.0
     size = 10 ** math.floor(math.log10(value))
-    return float(next(size * part for part in (0.1, 0.2, 0.5, 1, 2) if value / (size * part) <= 6))
+    return float(next(size * part for part in (0.1, 0.2, 0.5, 1, 2) if value / (size * part) <= 6.5))
 
 
 def _grid(end: float, x: Scale, head: float, bottom: float) -> str:

@@ -1,6 +1,6 @@
 """The report: one HTML file that needs nothing else, neither network nor script, and can be mailed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -235,7 +235,7 @@ def _best(evaluations: Sequence[Evaluation]) -> dict[str, float | None]:
 
 
 def _main_figure(evaluations: Sequence[tuple[Evaluation, int]]) -> Markup:
-    return _dots([(item.name, colour, item.scores) for item, colour in evaluations], width=560)
+    return _dots([(item.name, colour, item.scores) for item, colour in evaluations], width=440)
 
 
 def _dots(rows: Sequence[tuple[str, int, Scores]], *, width: int) -> Markup:
@@ -276,43 +276,52 @@ def _dots(rows: Sequence[tuple[str, int, Scores]], *, width: int) -> Markup:
 def _state_figures(
     evaluations: Sequence[Evaluation], series: Sequence[int], *, prompts: bool
 ) -> list[tuple[str, Markup]]:
-    tables = [item.scores.state_prompts if prompts else item.scores.state_alignment for item in evaluations]
-    dimensions = list(dict.fromkeys(name for table in tables for name in _in_order(evaluations, table)))
-    rows = {
+    """A panel a dimension with a row a simulator; a single nameless panel if only one simulator was measured."""
+    what = "State prompts" if prompts else "State alignment"
+    measured = [
+        (item.name, colour, table)
+        for item, colour in zip(evaluations, series, strict=True)
+        if (table := item.scores.state_prompts if prompts else item.scores.state_alignment)
+    ]
+    dimensions = _in_order(evaluations, {name for _, _, table in measured for name in table})
+    if len(measured) == 1:
+        name, colour, table = measured[0]
+        rows = [Row(dimension, colour, (Mark(table[dimension]),)) for dimension in dimensions]
+        return [("", figures.dot_plot(f"{what} of {name}", rows, width=340, row_height=24))]
+    panels = {
         dimension: [
-            Row(item.name, colour, (Mark(table[dimension]),))
-            for item, colour, table in zip(evaluations, series, tables, strict=True)
-            if dimension in table
+            Row(name, colour, (Mark(table[dimension]),)) for name, colour, table in measured if dimension in table
         ]
         for dimension in dimensions
     }
-    top = max((figures.highest(found) for found in rows.values()), default=1.0)
-    what = "State prompts" if prompts else "State alignment"
+    top = max((figures.highest(rows) for rows in panels.values()), default=1.0)
     return [
-        (dimension, figures.dot_plot(f"{what}: {dimension}", found, top=top, width=340, row_height=22))
-        for dimension, found in rows.items()
+        (dimension, figures.dot_plot(f"{what}: {dimension}", rows, top=top, width=340, row_height=22))
+        for dimension, rows in panels.items()
     ]
 
 
-def _in_order(evaluations: Sequence[Evaluation], table: Mapping[str, Estimate]) -> list[str]:
+def _in_order(evaluations: Sequence[Evaluation], dimensions: Collection[str]) -> list[str]:
     """Dimensions in the order of the prompts; a JSON file has them by the alphabet."""
-    order = list(
-        dict.fromkeys(name for item in evaluations for name in (*item.scores.judged_states, *item.scores.asked_states))
-    )
-    return sorted(table, key=order.index)
+    scores = [item.scores for item in evaluations]
+    order = dict.fromkeys(name for item in scores for name in (*item.judged_states, *item.asked_states))
+    return [name for name in order if name in dimensions]
 
 
 def _curve_figures(logs: Sequence[tuple[str, int, RunLog]]) -> list[tuple[str, Markup]]:
     """Reward by target, a panel each; the response first."""
     targets = list(dict.fromkeys(target for _, _, log in logs for target in log.targets()))
     targets.sort(key=lambda target: target != RESPONSE)
-    panels: list[tuple[str, Markup]] = []
-    for target in targets:
-        curves = []
-        for name, colour, log in logs:
-            raw = log.curve(f"reward/{target}")
-            if raw:
-                drawn = smooth(raw, max(1, len(raw) // _SMOOTHING))
-                curves.append(Curve(name, colour, tuple(drawn), tuple(raw)))
-        panels.append((target, figures.line_plot(f"Reward for the target {target} by training step", curves)))
-    return panels
+    panels = {
+        target: [
+            Curve(name, colour, tuple(smooth(raw, max(1, len(raw) // _SMOOTHING))), tuple(raw))
+            for name, colour, log in logs
+            if (raw := log.curve(f"reward/{target}"))
+        ]
+        for target in targets
+    }
+    top = max((value for curves in panels.values() for curve in curves for _, value in curve.faint), default=1.0)
+    return [
+        (target, figures.line_plot(f"Reward for the target {target} by training step", curves, top=top))
+        for target, curves in panels.items()
+    ]

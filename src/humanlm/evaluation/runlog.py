@@ -21,16 +21,18 @@ class Budget(NamedTuple):
 
     Attributes:
         updates: Optimiser steps.
-        rollouts: Sequences generated, or imitated.
-        tokens: Tokens generated.
-        segments: Texts judged.
+        sequences: Rollouts, or real replies imitated.
+        generated: Tokens generated.
+        imitated: Tokens of real replies learnt by imitation.
+        judged: Texts that the judge was asked about.
         seconds: Of rollouts, judging and updates together.
     """
 
     updates: int | None
-    rollouts: int | None
-    tokens: int | None
-    segments: int | None
+    sequences: int | None
+    generated: int | None
+    imitated: int | None
+    judged: int | None
     seconds: float | None
 
 
@@ -60,16 +62,20 @@ class RunLog(NamedTuple):
 
     def budget(self) -> Budget:
         """What the run spent."""
-        rollouts, tokens, segments = (self._total(key) for key in ("rollouts", "tokens", "judge/segments"))
         parts = [self._total(f"seconds/{part}") for part in ("rollout", "judge", "update")]
         seconds = [part for part in parts if part is not None]
         return Budget(
             updates=len(self.steps),
-            rollouts=None if rollouts is None else round(rollouts),
-            tokens=None if tokens is None else round(tokens),
-            segments=None if segments is None else round(segments),
-            seconds=sum(seconds) if seconds else None,
+            sequences=self._count("rollouts") or self._count("sequences"),
+            generated=self._count("tokens/generated"),
+            imitated=self._count("tokens/learnt"),
+            judged=self._count("judge/replies"),
+            seconds=math.fsum(seconds) if seconds else None,
         )
+
+    def _count(self, key: str) -> int | None:
+        total = self._total(key)
+        return None if total is None else round(total)
 
     def _total(self, key: str) -> float | None:
         values = [step[key] for step in self.steps if key in step]

@@ -10,7 +10,16 @@ from pydantic import ValidationError
 
 from humanlm.errors import JudgeError, RunError, UsageError, claim_folder
 from humanlm.evaluation.records import GENERATIONS, Record, append_records, read_records, write_whole
-from humanlm.evaluation.scores import SCORES, DataInfo, PromptInfo, Scores, Settings, compute_scores, sorted_json
+from humanlm.evaluation.scores import (
+    SCORES,
+    DataInfo,
+    PromptInfo,
+    Scores,
+    Settings,
+    Similarity,
+    compute_scores,
+    sorted_json,
+)
 from humanlm.evaluation.steps import Batch, batch_seed, make_batches
 from humanlm.example import Example
 from humanlm.judging import Group, Judge
@@ -61,6 +70,7 @@ def evaluate(
     state_prompts: bool | None = None,
     anchors: bool = True,
     pool: Sequence[Example] | None = None,
+    similarity: Similarity | None = None,
     seed: int = 0,
     batch: int = 128,
     resume: bool = False,
@@ -85,6 +95,7 @@ def evaluate(
         state_prompts: Whether the simulator is asked for its states directly; by default if it was trained on them.
         anchors: Whether the judge also scores the truth, other users' replies and replies under another's persona.
         pool: Where other users' replies and personas come from; by default the examples.
+        similarity: Measures the likeness of texts; by default the judge's own measure if it is an embedding judge.
         seed: Of generation, anchors and resampling.
         batch: Examples between two writes.
         resume: Go on with what ``out`` holds.
@@ -120,7 +131,7 @@ def evaluate(
         _agree(folder, settings)
         write_examples(folder / EXAMPLES, examples)
         records = _run(simulator, judge, settings, batches, folder / GENERATIONS, progress)
-        scores = compute_scores(settings, examples, records)
+        scores = compute_scores(settings, examples, records, similarity or getattr(judge, "similarities", None))
         scores.write(folder)
     except OSError as error:
         raise RunError(

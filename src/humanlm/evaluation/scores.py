@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +14,7 @@ from humanlm.metrics.diversity import distinct_n, unique_share
 from humanlm.metrics.intervals import DIGITS, Estimate, estimate
 from humanlm.metrics.lengths import length_ratio, mean_words
 from humanlm.states import RESPONSE
+from humanlm.world.generator import SOURCE as WORLD
 
 SCORES = "scores.json"
 LOW_FORMAT = 0.05
@@ -130,7 +131,7 @@ class Scores(Settings):
         anchors: What the judge gives the truth, another user's reply, and replies under another user's persona.
         other_user_found: How near the other users' replies were, in examples.
         real: The real responses' own diversity.
-        embedding_similarity: Mean cosine of reply and real reply; None if no embedding model was given.
+        embedding_similarity: Mean cosine of reply and real reply; None if it was not measured.
         notes: What a reader must know before reading the figures.
     """
 
@@ -225,13 +226,20 @@ class Tables:
         return estimate([table[key] for key in keys], [self.users[key] for key in keys], seed=self.settings.seed)
 
 
-def compute_scores(settings: Settings, examples: Sequence[Example], records: Sequence[Record]) -> Scores:
+Similarity = Callable[[Sequence[tuple[str, str]]], list[float]]
+"""Similarities of pairs of texts, in [-1, 1]."""
+
+
+def compute_scores(
+    settings: Settings, examples: Sequence[Example], records: Sequence[Record], similarity: Similarity | None = None
+) -> Scores:
     """Computes all scores of an evaluation.
 
     Args:
         settings: The evaluation's.
         examples: What was evaluated, in order.
         records: All generations and verdicts.
+        similarity: Of reply and real reply, if that is to be measured.
     """
     tables = Tables(settings, records, {example.id: example.user_id for example in examples})
     real = {example.id: example.response for example in examples}
@@ -239,7 +247,7 @@ def compute_scores(settings: Settings, examples: Sequence[Example], records: Seq
         temperature_key(value): _at(value, tables, records, real, len(examples)) for value in settings.temperatures
     }
     headline = temperatures[temperature_key(settings.temperatures[0])]
-    anchors = {name: tables.estimate(table) for name in ANCHORS if (table := tables.anchor(name))}
+    anchors: dict[str, Estimate] = {name: tables.estimate(table) for name in ANCHORS if (table := tables.anchor(name))}
     return Scores(
         **dict(settings),
         response_alignment=headline.response_alignment,
@@ -253,7 +261,8 @@ def compute_scores(settings: Settings, examples: Sequence[Example], records: Seq
         anchors=anchors,
         other_user_found=dict(Counter(record.note for record in records if record.by == "other_user")),
         real=Texts.of(list(real.values())),
-        notes=_notes(headline, anchors, len(examples)),
+        embedding_similarity=_similar(settings, tables, records, real, similarity) if similarity else None,
+        notes=_notes(headline, anchors, examples),
     )
 
 
@@ -272,8 +281,24 @@ def _at(
     )
 
 
-def _notes(headline: AtTemperature, anchors: Mapping[str, Estimate], examples: int) -> tuple[str, ...]:
+def _similar(
+    settings: Settings, tables: Tables, records: Sequence[Record], real: Mapping[str, str], similarity: Similarity
+) -> Estimate:
+    """Mean similarity of each example's replies to the real one."""
+    part = Part("simulator", RESPONSE, settings.temperatures[0])
+    own = [record for record in records if record.part == part]
+    found: dict[str, list[float]] = {}
+    for record, value in zip(own, similarity([(record.text, real[record.id]) for record in own]), strict=True):
+        found.setdefault(record.id, []).append(value)
+    return tables.estimate({key: sum(values) / len(values) for key, values in found.items()})
+
+
+def _notes(headline: AtTemperature, anchors: Mapping[str, Estimate], examples: Sequence[Example]) -> tuple[str, ...]:
     notes: list[str] = []
+    if all(example.source == WORLD for example in examples):
+        notes.append(
+            "These people are invented: the examples come from the controlled world, whose users follow known rules."
+        )
     alignment = headline.response_alignment
     if headline.format_rate < LOW_FORMAT:
         notes.append(
@@ -283,8 +308,10 @@ def _notes(headline: AtTemperature, anchors: Mapping[str, Estimate], examples: i
     if alignment.missing:
         notes.append(f"The judge gave no verdict on {alignment.missing} of {alignment.n + alignment.missing} replies.")
     judged = alignment.n + alignment.missing
-    if judged < examples:
-        notes.append(f"{examples - judged} of {examples} real responses say nothing that this judge can compare.")
+    if judged < len(examples):
+        notes.append(
+            f"{len(examples) - judged} of {len(examples)} real responses say nothing that this judge can compare."
+        )
     if alignment.users < 2:
         notes.append("All scored responses are one person's, so there is no interval.")
     other, mine = anchors.get("other_user"), alignment.mean

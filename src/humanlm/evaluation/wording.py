@@ -39,7 +39,7 @@ def comparison_headline(comparison: Comparison) -> list[str]:
     leader = comparison.leader
     best = comparison.methods[leader].response_alignment
     sentences = [
-        f"On {count(best.n, 'real response')} by {count(best.users, 'person')}, {leader} came closest to what was really "
+        f"On {count(best.n, 'response')} by {count(best.users, 'person')}, {leader} came closest to what was really "
         f"said: response alignment {number(best.mean)} on a scale from 0 to 1{_between(best)}."
     ]
     measure = RESPONSE_AT + temperature_key(comparison.temperature)
@@ -64,7 +64,7 @@ def _gap_sentence(start: str, gap: Difference, reference: str, comparison: Compa
         return f"{start} not comparable with {reference}: they share no judged example."
     role = ", the best baseline" if comparison.methods[reference].method in BASELINES else ""
     side = "more than" if mean >= 0 else "less than"
-    share = f", {abs(gap.relative):.0%}" if gap.relative is not None else ""
+    share = f" ({abs(gap.relative):.0%})" if gap.relative is not None else ""
     low, high = gap.estimate.ci95 or (0.0, 0.0)
     doubt = " Chance alone could make such a difference." if low <= 0 <= high else ""
     return f"{start} {number(abs(mean))}{share} {side} {reference}{role}{_between(gap.estimate)}.{doubt}"
@@ -101,7 +101,7 @@ def single_headline(scores: Scores) -> list[str]:
         return [f"The judge gave no verdict on {scores.name}."]
     sentences = [
         f"{scores.name} scores {number(own.mean)} in response alignment, on a scale from 0 to 1, "
-        f"on {count(own.n, 'real response')} by {count(own.users, 'person')}{_between(own)}."
+        f"on {count(own.n, 'response')} by {count(own.users, 'person')}{_between(own)}."
     ]
     truth, other = scores.anchors.get("truth"), scores.anchors.get("other_user")
     if truth is not None and truth.mean is not None:

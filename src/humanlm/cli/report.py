@@ -1,0 +1,30 @@
+"""`humanlm report`: the page of runs and evaluations."""
+
+import json
+from pathlib import Path
+
+import click
+
+from humanlm.errors import UsageError
+from humanlm.evaluation.page import report
+
+
+@click.command(name="report", epilog="Example: humanlm report runs/first")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The HTML file.  [default: report.html in PATHS, if it is one]"
+)
+@click.option("--force", is_flag=True, help="Show evaluations together although data, judge or prompts differ.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(paths: tuple[Path, ...], out: Path | None, force: bool, as_json: bool) -> int:
+    """Make one self-contained HTML page of PATHS: run folders and evaluation folders, one or several."""
+    if out is None and len(paths) > 1:
+        raise UsageError("several folders make one page: say where with --out FILE.html")
+    if out is not None and out.is_dir():
+        raise UsageError(f"{out} is a folder: give a file, e.g. --out {out / 'report.html'}")
+    for path in paths:
+        if not path.is_dir():
+            raise UsageError(f"{path}: no such folder: give folders of `humanlm train` or `humanlm evaluate`")
+    page = report(paths, out or paths[0] / "report.html", force=force)
+    click.echo(json.dumps({"report": str(page)}) if as_json else str(page))
+    return 0
