@@ -24,6 +24,7 @@ PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13 python; d
 # Several processes with one thread each are faster here than one process with several, and leave the machine usable.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+export NO_MKDOCS_2_WARNING := 1
 # Everything below works offline once it is installed; nothing may wait for a network.
 OFFLINE := HF_HUB_OFFLINE=1
 

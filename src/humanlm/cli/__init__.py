@@ -46,18 +46,23 @@ class _Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+_OVERVIEW = """Train, measure and use user simulators: models that answer as a specific person would.
+
+\b
+Start here:
+  humanlm quickstart --out quickstart     offline, a few minutes, then open quickstart/report.html
+  humanlm check my-data.jsonl             is my data right?
+  humanlm train humanlm --data my-data --model Qwen/Qwen3-0.6B --judge embedding --out runs/first
+"""
+
+
+@click.group(
+    cls=_Verbs, help=_OVERVIEW, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="humanlm")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
-    r"""Train, measure and use user simulators: models that answer as a specific person would.
-
-    \b
-    Start here:
-      humanlm quickstart --out quickstart     offline, a few minutes, then open quickstart/report.html
-      humanlm check my-data.jsonl             is my data right?
-      humanlm train humanlm --data my-data --model Qwen/Qwen3-0.6B --judge embedding --out runs/first
-    """
+    """The group of all verbs; ``--debug`` is looked at by :func:`main`."""
 
 
 def main(arguments: list[str] | None = None) -> None:
