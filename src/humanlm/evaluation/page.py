@@ -37,6 +37,7 @@ class TableRow(NamedTuple):
     series: int
     scores: Scores
     cells: tuple[AtTemperature | None, ...]
+    headline: AtTemperature
     gap: Difference | None
     is_baseline: bool
 
@@ -205,6 +206,7 @@ def _rows(evaluations: Sequence[Evaluation], comparison: Comparison | None, seri
             colour,
             item.scores,
             tuple(item.scores.by_temperature.get(key) for key in keys),
+            item.scores.by_temperature[temperature_key(item.scores.temperatures[0])],
             gaps.get(item.name),
             item.name == baseline,
         )
