@@ -67,7 +67,7 @@ def _show(config: TrainConfig, *, as_json: bool) -> int:
 
     from humanlm.training.run import prepare
 
-    plan, facts = prepare(config, bar=False)
+    plan, facts = prepare(config)
     targets = Counter(item.target for item in plan.items)
     calls = len(plan.items) if plan.judge else 0
     summary = {

@@ -1,5 +1,6 @@
 """Loading model folders and Hub ids with errors a person can act on."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,10 @@ def load_weights(model: str | Path, *, device: str = "auto") -> Any:
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     folder, place = model_folder(model), pick_device(device)
     try:
         weights = AutoModelForCausalLM.from_pretrained(

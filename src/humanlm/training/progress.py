@@ -3,13 +3,16 @@
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 logger = logging.getLogger("humanlm.training")
 
 _LOG_LINES = 20
+
+Listener = Callable[[int, int], None]
+"""Called with the updates done and all updates."""
 
 
 class Progress:
@@ -19,12 +22,12 @@ class Progress:
         name: What is running.
         steps: Updates in all.
         done: Updates an earlier session did.
-        bar: Whether to draw a bar; by default on a terminal only.
+        listener: Who shows the progress instead.
     """
 
-    def __init__(self, name: str, steps: int, *, done: int = 0, bar: bool | None = None) -> None:
-        self.name, self.steps, self.done = name, steps, done
-        self.bar = sys.stderr.isatty() if bar is None else bar
+    def __init__(self, name: str, steps: int, *, done: int = 0, listener: Listener | None = None) -> None:
+        self.name, self.steps, self.done, self.listener = name, steps, done, listener
+        self.bar = listener is None and sys.stderr.isatty()
         self._live: Any = None
         self._task: Any = None
         self._start = time.monotonic()
@@ -55,6 +58,9 @@ class Progress:
             step: Updates done.
             row: The step's line in metrics.jsonl.
         """
+        if self.listener is not None:
+            self.listener(step, self.steps)
+            return
         names = {"reward": "reward", "loss": "loss", "dropped_groups": "dropped"}
         numbers = [f"{label} {row[key]:.3g}" for key, label in names.items() if row.get(key)]
         if self._live is not None:

@@ -17,7 +17,7 @@ from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
 from humanlm.training.interrupts import Interrupts
 from humanlm.training.plan import Plan
-from humanlm.training.progress import Progress
+from humanlm.training.progress import Listener, Progress
 from humanlm.training.schedule import schedule
 
 logger = logging.getLogger("humanlm.training")
@@ -38,7 +38,7 @@ def train(
     judge: Judge | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    bar: bool | None = None,
+    progress: Listener | None = None,
 ) -> Path:
     """Trains a simulator.
 
@@ -48,7 +48,7 @@ def train(
         resume: Go on with the run in ``config.out`` from its newest checkpoint, or from the beginning if it has none.
             The result is what the run would have given without the interruption.
         overwrite: Remove an earlier run in ``config.out``.
-        bar: Whether to draw a progress bar; by default on a terminal only.
+        progress: Called after every update, instead of the bar or the log lines.
 
     Returns:
         The run folder; its ``model`` folder is the trained model.
@@ -59,7 +59,7 @@ def train(
         ModelError: The model cannot be loaded or used.
         RunError: The run had to stop: interrupted, disk full, judge down, diverged. The message says how to go on.
     """
-    plan, facts = prepare(config, judge=judge, bar=bar)
+    plan, facts = prepare(config, judge=judge, progress=progress)
     folder = plan.folder
     folder.check(config, facts, resume=resume, overwrite=overwrite)
     newest = folder.newest_checkpoint() if resume else None
@@ -80,7 +80,9 @@ def train(
     return folder.path
 
 
-def prepare(config: TrainConfig, *, judge: Judge | None = None, bar: bool | None = None) -> tuple[Plan, dict[str, Any]]:
+def prepare(
+    config: TrainConfig, *, judge: Judge | None = None, progress: Listener | None = None
+) -> tuple[Plan, dict[str, Any]]:
     """Everything that can be checked and drawn without loading the model: prompts, examples, judge and schedule.
 
     Returns:
@@ -117,8 +119,10 @@ def prepare(config: TrainConfig, *, judge: Judge | None = None, bar: bool | None
         seed=config.seed,
         humanlm_version=__version__,
     )
-    progress = Progress(method.name, config.steps, bar=bar)
-    return Plan(config, examples, items, prompts, used, RunFolder(config.out), card, progress, Interrupts(progress.note)), facts
+    shown = Progress(method.name, config.steps, listener=progress)
+    return Plan(
+        config, examples, items, prompts, used, RunFolder(config.out), card, shown, Interrupts(shown.note)
+    ), facts
 
 
 def _optimise(plan: Plan, facts: dict[str, Any], newest: tuple[Path, int] | None, *, resume: bool) -> tuple[Path, int]:

@@ -1,0 +1,87 @@
+"""`humanlm quickstart`: the offline tour."""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+_log = logging.getLogger("humanlm.quickstart")
+
+
+@click.command(name="quickstart", epilog="Example: humanlm quickstart --out quickstart --seed 1")
+@click.option(
+    "--out", default="quickstart", show_default=True, type=click.Path(path_type=Path), help="Folder to write."
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of everything that is drawn.")
+@click.option("--steps", type=click.IntRange(min=1), help="Updates of each method.  [default: 120]")
+@click.option("--users", type=click.IntRange(min=2), help="People in the world.  [default: 150]")
+@click.option(
+    "--base-steps", type=(int, int), help="Updates of the base model's two phases, to try things out quickly."
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted tour.")
+@click.option("--overwrite", is_flag=True, help="Start anew in a folder that holds an earlier tour.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+def command(
+    out: Path,
+    seed: int,
+    steps: int | None,
+    users: int | None,
+    base_steps: tuple[int, int] | None,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> int:
+    """See what HumanLM does, offline and without keys, in a few minutes.
+
+    Makes a small world of people whose minds are known, warm-starts a generic base model, trains every method on equal
+    rollouts, evaluates them on contexts that none has seen, and writes one page: OUT/report.html.
+    """
+    from humanlm.quickstart import QuickstartConfig, quickstart
+    from humanlm.world.generator import WorldConfig
+
+    values: dict[str, Any] = {"seed": seed, "base_steps": base_steps}
+    if steps is not None:
+        values["steps"] = steps
+    if users is not None:
+        values["world"] = WorldConfig(users=users)
+    start = time.monotonic()
+    with _shown(sys.stderr.isatty()) as progress:
+        outcome = quickstart(out, QuickstartConfig(**values), resume=resume, overwrite=overwrite, progress=progress)
+    seconds = time.monotonic() - start
+    if as_json:
+        facts = {"report": str(outcome.report), "scores": str(outcome.scores)}
+        click.echo(json.dumps({**facts, "faithfulness": outcome.faithfulness, "seconds": round(seconds, 1)}))
+        return 0
+    click.echo(
+        f"the base model's replies follow its own thinking in {outcome.faithfulness:.0%} of the states they voice"
+    )
+    click.echo(f"done in {seconds / 60:.1f} minutes: open {outcome.report}")
+    return 0
+
+
+@contextmanager
+def _shown(terminal: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each part on a terminal; elsewhere a line when a part ends."""
+    if not terminal:
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        yield lambda what, done, total: _log.info("%s: done", what) if done == total else None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield progress
