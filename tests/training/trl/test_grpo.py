@@ -28,7 +28,7 @@ def build(config: TrainConfig, judge: WordJudge) -> tuple[Plan, Any, Any]:
     from humanlm.training.trl.engine import open_model, quiet
     from humanlm.training.trl.grpo import make_grpo
 
-    plan, facts = prepare(config, judge=judge, bar=False)
+    plan, facts = prepare(config, judge=judge)
     plan.folder.check(config, facts, resume=False, overwrite=True)
     plan.folder.begin(config, facts, resume=False)
     with quiet():
@@ -165,7 +165,7 @@ def test_no_text_reaches_a_log(
     caplog.set_level(logging.DEBUG)
     judge = WordJudge(lambda call, place, group: place == 0 or call == 2)
     config = make_config(steps=3, samples_groups=0)
-    train(config, judge=judge, bar=False)
+    train(config, judge=judge)
     out, err = capfd.readouterr()
     for place in (caplog.text, out, err, (config.out / "metrics.jsonl").read_text()):
         assert SECRET not in place
