@@ -186,7 +186,7 @@ def compare_evaluations(
         cases = {item.name: (item, found) for item in evaluations if (found := table(item.tables))}
         means = {name: item.tables.estimate(found).mean for name, (item, found) in cases.items()}
         reference = _reference(evaluations, means, baseline)
-        if reference is None:
+        if reference is None or len(cases) < 2:
             continue
         best[measure] = reference
         differences[measure] = {

@@ -1,0 +1,143 @@
+"""The verbs evaluate, compare and report as a person types them."""
+
+import json
+
+import pytest
+from tests.evaluation.fakes import FakeSimulator
+
+from humanlm.cli import main
+from humanlm.evaluation.runs import OWNED
+from humanlm.reading import write_examples
+from humanlm.simulation import ModelCard, Simulator
+
+
+@pytest.fixture
+def humanlm(capsys):
+    """Runs the command line; returns (exit code, standard output, standard error)."""
+
+    def run(*words):
+        with pytest.raises(SystemExit) as caught:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return caught.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path, examples):
+    write_examples(tmp_path / "data" / "test.jsonl", examples)
+    return tmp_path / "data"
+
+
+@pytest.fixture(autouse=True)
+def simulator(monkeypatch):
+    """Any model loads as a fake one; its name decides the method."""
+    monkeypatch.setattr(Simulator, "load", lambda model, **options: FakeSimulator(str(model), 0.5))
+
+
+def evaluation(humanlm, data, out, model="grpo", *words):
+    return humanlm("evaluate", "--model", model, "--data", data, "--judge", "rule", "--out", out, *words)
+
+
+def test_evaluate_compare_report(humanlm, data, tmp_path):
+    for model in ("grpo", "humanlm"):
+        code, out, err = evaluation(humanlm, data, tmp_path / model, model)
+        assert (code, err) == (0, "")
+        assert f"{model} scores 0." in out
+        assert "response alignment, greedy" in out
+        assert {path.name for path in (tmp_path / model).iterdir()} == set(OWNED)
+    both = (tmp_path / "grpo", tmp_path / "humanlm")
+    code, out, _ = humanlm("compare", *both, "--out", tmp_path / "c", "--picture", tmp_path / "p.svg")
+    assert code == 0
+    assert "the best baseline" in out
+    assert (tmp_path / "p.svg").read_text().startswith("<svg")
+    code, out, _ = humanlm("report", *both, "--out", tmp_path / "r.html")
+    assert (code, out.strip()) == (0, str(tmp_path / "r.html"))
+    assert (tmp_path / "r.html").read_text() == (tmp_path / "c" / "report.html").read_text()
+
+
+def test_json_is_json(humanlm, data, tmp_path):
+    _, out, _ = evaluation(humanlm, data, tmp_path / "e", "grpo", "--json", "--limit", 7)
+    assert json.loads(out) == json.loads((tmp_path / "e" / "scores.json").read_text())
+    assert json.loads(out)["data"]["examples"] == 7
+    evaluation(humanlm, data, tmp_path / "f", "sft", "--limit", 7)
+    _, out, _ = humanlm("compare", tmp_path / "e", tmp_path / "f", "--out", tmp_path / "c", "--json")
+    assert json.loads(out) == json.loads((tmp_path / "c" / "scores.json").read_text())
+
+
+def test_dry_run_writes_nothing(humanlm, data, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    from humanlm.prompts import Prompts
+
+    ModelCard(method="humanlm", states=("stance",)).write(tmp_path / "model", Prompts.load("world"))
+    code, out, _ = evaluation(humanlm, data, tmp_path / "e", tmp_path / "model", "--dry-run", "--json")
+    planned = json.loads(out)
+    assert code == 0
+    assert planned["examples"] == 30
+    assert (
+        4 * 30 <= planned["generations"] <= 5 * 30
+    )  # three temperatures, another persona, the stances that are voiced
+    assert planned["settings"]["asked_states"] == ["stance"]
+    assert not (tmp_path / "e").exists()
+
+
+def test_a_folder_in_use(humanlm, data, tmp_path):
+    evaluation(humanlm, data, tmp_path / "e")
+    code, _, err = evaluation(humanlm, data, tmp_path / "e")
+    assert code == 2
+    assert "add --resume to go on with it, --overwrite to start anew" in err
+    assert evaluation(humanlm, data, tmp_path / "e", "grpo", "--overwrite")[0] == 0
+    assert evaluation(humanlm, data, tmp_path / "e", "grpo", "--resume")[0] == 0
+    code, _, err = evaluation(humanlm, data, tmp_path / "e", "grpo", "--resume", "--seed", 4)
+    assert code == 2
+    assert "seed was 0 and is now 4" in err
+
+
+def test_stopped_by_hand(humanlm, data, tmp_path, monkeypatch):
+    class Stopping(FakeSimulator):
+        def replies(self, *arguments, **options):
+            if len(self.calls) == 2:
+                raise KeyboardInterrupt
+            return super().replies(*arguments, **options)
+
+    monkeypatch.setattr(Simulator, "load", lambda model, **options: Stopping(str(model), 0.5))
+    code, _, err = evaluation(humanlm, data, tmp_path / "e")
+    assert code == 130
+    assert err == f"humanlm: stopped; {tmp_path / 'e'} keeps what was done: the same command with --resume goes on\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--judge", "rul"], "did you mean 'rule'"),
+        (["--split", "tset"], "no split 'tset' (there: test)"),
+        (["--data", "nowhere.jsonl"], "nowhere.jsonl: no such file or folder"),
+        (["--temperatures", "warm"], "give numbers with commas"),
+        (["--temperatures", "-1"], "numbers from 0 to 10"),
+        (["--resume", "--overwrite"], "exclude each other"),
+    ],
+)
+def test_wrong_words_are_one_line(humanlm, data, tmp_path, words, message):
+    code, _, err = evaluation(humanlm, data, tmp_path / "e", "grpo", *words)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "e").exists()
+
+
+def test_wrong_words_of_compare_and_report(humanlm, data, tmp_path):
+    evaluation(humanlm, data, tmp_path / "e")
+    for words, message in (
+        (("compare", tmp_path / "e", "--out", tmp_path / "c"), "two or more"),
+        (("compare", tmp_path / "e", tmp_path / "e", "--out", tmp_path / "c"), "another --name"),
+        (("compare", tmp_path / "e", tmp_path, "--out", tmp_path / "c", "--run", "grpo"), "write NAME=RUN"),
+        (("compare", tmp_path / "e", tmp_path, "--out", tmp_path / "e"), "not empty"),
+        (("report", tmp_path / "nothing"), "no such folder"),
+        (("report", tmp_path / "e", tmp_path), "say where with --out"),
+        (("report", tmp_path / "e", "--out", tmp_path), "is a folder: give a file"),
+    ):
+        code, _, err = humanlm(*words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert message in err

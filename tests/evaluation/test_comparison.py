@@ -1,0 +1,162 @@
+import json
+from collections import Counter
+
+import pytest
+from tests.evaluation.fakes import FakeSimulator, ShareJudge
+
+from humanlm.errors import UsageError
+from humanlm.evaluation.comparison import compare, open_evaluations
+from humanlm.evaluation.runlog import read_run, smooth
+from humanlm.evaluation.runs import evaluate
+from humanlm.evaluation.wording import comparison_headline, single_headline
+
+SKILLS = {"base": 0.2, "grpo": 0.6, "humanlm": 0.8}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, examples):
+    root = tmp_path_factory.mktemp("evaluations")
+    for method, skill in SKILLS.items():
+        evaluate(FakeSimulator(method, skill), examples, ShareJudge(), out=root / method, temperatures=(0.4, 0))
+    return [root / method for method in SKILLS]
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    run = tmp_path / "grpo-run"
+    run.mkdir()
+    (run / "config.yaml").write_text("method: grpo\nsteps: 3\n")
+    rows = [
+        {"step": step, "reward": 0.1 * step, "reward/response": 0.1 * step, "rollouts": 8, "tokens/generated": 100,
+         "judge/replies": 7, "seconds/rollout": 1.0, "seconds/update": 0.5, "skipped": False, "spread": None}
+        for step in (1, 2, 3)
+    ]  # fmt: skip
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run
+
+
+def test_differences_are_paired_with_the_best_baseline(tmp_path, folders):
+    found = compare(folders, tmp_path)
+    assert found.leader == "humanlm"
+    assert found.best_baseline == {"response@0.4": "grpo", "response@0": "grpo", "states": "grpo"}
+    gap = found.differences["response@0.4"]["humanlm"]
+    means = [found.methods[name].response_alignment.mean for name in ("humanlm", "grpo")]
+    assert gap.estimate.mean == pytest.approx(means[0] - means[1], abs=2e-6)
+    assert gap.relative == pytest.approx((means[0] - means[1]) / means[1], abs=1e-4)
+    low, high = gap.estimate.ci95
+    assert low < gap.estimate.mean < high
+    assert "grpo" not in found.differences["response@0.4"]
+    assert found.differences["response@0.4"]["base"].estimate.mean < 0
+
+
+def test_the_same_bytes_twice(tmp_path, folders):
+    for name in ("a", "b"):
+        compare(folders, tmp_path / name)
+    for file in ("scores.json", "report.html"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_the_headline_says_who_leads_and_by_how_much(tmp_path, folders):
+    words = " ".join(comparison_headline(compare(folders, tmp_path)))
+    assert "30 responses by 10 people, humanlm came closest" in words
+    assert "more than grpo, the best baseline (95% interval" in words
+    assert "The order of these two is the same with greedy decoding." in words
+
+
+def test_the_headline_is_honest_when_a_baseline_leads(tmp_path, examples):
+    for method, skill in {"grpo": 0.9, "humanlm": 0.3}.items():
+        evaluate(FakeSimulator(method, skill), examples, ShareJudge(), out=tmp_path / method)
+    words = " ".join(comparison_headline(compare([tmp_path / "grpo", tmp_path / "humanlm"], tmp_path / "c")))
+    assert "grpo came closest" in words
+    assert "less than grpo, the best baseline" in words
+    assert "humanlm is 0." in words
+
+
+def test_the_headline_names_chance(tmp_path, examples):
+    for method in ("grpo", "humanlm"):
+        evaluate(FakeSimulator(method, 0.5), examples, ShareJudge(), out=tmp_path / method)
+    words = " ".join(comparison_headline(compare([tmp_path / "grpo", tmp_path / "humanlm"], tmp_path / "c")))
+    assert "Chance alone could make such a difference." in words
+
+
+def test_a_chosen_baseline(tmp_path, folders):
+    found = compare(folders, tmp_path, baseline="base")
+    assert set(found.best_baseline.values()) == {"base"}
+    with pytest.raises(UsageError, match="did you mean 'base'"):
+        compare(folders, tmp_path, baseline="bse")
+
+
+def test_what_cannot_be_compared_is_refused_with_the_reason(tmp_path, folders, examples):
+    evaluate(FakeSimulator("sft", 0.5), examples[:20], ShareJudge(), out=tmp_path / "sft", temperatures=(1,), samples=2)
+    with pytest.raises(UsageError) as caught:
+        compare([*folders, tmp_path / "sft"], tmp_path / "c")
+    for reason in (
+        "the examples differ",
+        "headline temperatures differ (0.4 for base, 1 for sft)",
+        "samples differ",
+        "--force",
+    ):
+        assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "c").exists()
+    found = compare([*folders, tmp_path / "sft"], tmp_path / "c", force=True)
+    assert any("by force although the examples differ" in note for note in found.notes)
+    assert "by force although" in (tmp_path / "c" / "report.html").read_text()
+
+
+def test_another_judge_is_refused(tmp_path, folders, examples):
+    judge = ShareJudge()
+    judge.name = "other"
+    evaluate(FakeSimulator("sft", 0.5), examples, judge, out=tmp_path / "sft", temperatures=(0.4, 0))
+    with pytest.raises(UsageError, match=r"the judges differ \(share for base, other for sft\)"):
+        compare([folders[0], tmp_path / "sft"], tmp_path / "c")
+
+
+def test_one_folder_is_nothing_to_compare(tmp_path, folders):
+    with pytest.raises(UsageError, match="two or more"):
+        compare(folders[:1], tmp_path)
+    with pytest.raises(UsageError, match=r"no scores\.json"):
+        compare([folders[0], tmp_path], tmp_path / "c")
+
+
+def test_equal_names_are_told_apart_by_folder(tmp_path, folders, examples):
+    evaluate(FakeSimulator("grpo", 0.3), examples, ShareJudge(), out=tmp_path / "second", temperatures=(0.4, 0))
+    names = [item.name for item in open_evaluations([*folders, tmp_path / "second"])]
+    assert names == ["base", "grpo (grpo)", "humanlm", "grpo (second)"]
+
+
+def test_budgets_come_from_run_folders(tmp_path, folders, run_folder):
+    found = compare(folders, tmp_path / "c", runs={"grpo": run_folder})
+    assert found.budgets == {"grpo": {"updates": 3, "sequences": 24, "generated": 300, "imitated": None, "judged": 21}}
+    with pytest.raises(UsageError, match="unknown simulator 'gro'"):
+        compare(folders, tmp_path / "c", runs={"gro": run_folder})
+
+
+def test_a_run_log_survives_kills_and_repeated_steps(run_folder):
+    file = run_folder / "metrics.jsonl"
+    file.write_text(file.read_text() + '{"step": 3, "reward": 0.9}\n{"step": 4, "rew')
+    log = read_run(run_folder)
+    assert log.curve("reward") == [(1, 0.1), (2, 0.2), (3, 0.9)]
+    assert log.targets() == ["response"]
+    file.write_text('{"step": 1}\n{"st\n{"step": 2}\n')
+    with pytest.raises(UsageError, match=r"metrics\.jsonl, row 2: broken JSON"):
+        read_run(run_folder)
+    with pytest.raises(UsageError, match=r"no metrics\.jsonl"):
+        read_run(run_folder.parent)
+
+
+def test_smoothing_keeps_ends_and_means():
+    assert smooth([(1, 0.0), (2, 3.0), (3, 0.0)], 3) == [(1, 1.5), (2, 1.0), (3, 1.5)]
+    assert smooth([(1, 0.5)], 5) == [(1, 0.5)]
+
+
+def test_single_headline_stands_between_the_anchors(folders):
+    words = " ".join(single_headline(open_evaluations(folders)[2].scores))
+    assert words.startswith("humanlm scores 0.")
+    assert "gives the real replies themselves 1.000, another user's real reply 0." in words
+
+
+def test_no_time_is_kept(tmp_path, folders, run_folder):
+    compare(folders, tmp_path / "c", runs={"grpo": run_folder})
+    keys = Counter(json.dumps(json.loads((tmp_path / "c" / "scores.json").read_text())).split('"'))
+    assert not {"seconds", "time", "date"} & set(keys)
