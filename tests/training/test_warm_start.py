@@ -78,7 +78,7 @@ def test_the_base_is_a_model_folder_that_a_simulator_loads_and_is_made_once(tmp_
 def test_what_decides_the_model_decides_its_name() -> None:
     names = {TINY.fingerprint, TINY.model_copy(update={"seed": 1}).fingerprint}
     names.add(TINY.model_copy(update={"world": WorldConfig(seed=1)}).fingerprint)
-    names.add(TINY.model_copy(update={"recipe": Recipe(true_states=0.2)}).fingerprint)
+    names.add(TINY.model_copy(update={"recipe": Recipe(true_states=0.3)}).fingerprint)
     assert len(names) == 4
 
 

@@ -58,9 +58,9 @@ class WarmStartConfig(BaseModel):
     hidden: int = Field(default=64, ge=8)
     layers: int = Field(default=2, ge=1)
     heads: int = Field(default=4, ge=1)
-    learn_steps: int = Field(default=700, ge=1)
-    dilute_steps: int = Field(default=120, ge=0)
-    pool: int = Field(default=12_000, ge=1)
+    learn_steps: int = Field(default=800, ge=1)
+    dilute_steps: int = Field(default=60, ge=0)
+    pool: int = Field(default=16_000, ge=1)
     batch: int = Field(default=64, ge=1)
     muon_lr: float = Field(default=3e-2, gt=0)
     adamw_lr: float = Field(default=1e-2, gt=0)
@@ -234,7 +234,7 @@ def _rows(config: WarmStartConfig, prompts: Prompts, tokenizer: Any) -> list[_Ro
     while len(learn) < wanted:
         learn += order.sample(pool, len(pool))
     dilute = draw("dilute", config.dilute_steps * config.batch)
-    return [row for part in (learn[:wanted], dilute) for row in _by_length(part, config.batch, order)]
+    return [*_by_length(learn[:wanted], config.batch, order), *dilute]
 
 
 def _by_length(rows: Sequence[_Row], batch: int, rng: random.Random) -> Iterator[_Row]:

@@ -59,8 +59,8 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     true_thoughts: float = Field(default=0.4, ge=0, le=1)
-    true_states: float = Field(default=0.12, ge=0, le=1)
-    generic_states: float = Field(default=0.58, ge=0, le=1)
+    true_states: float = Field(default=0.2, ge=0, le=1)
+    generic_states: float = Field(default=0.5, ge=0, le=1)
 
 
 def lessons(
