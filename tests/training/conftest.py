@@ -19,7 +19,7 @@ SECRET = "zebrasecret"
 
 
 class WordJudge(Judge):
-    """Scores the share of one word, malformed or not, so that a random model has something to learn. Fails where it is told to."""
+    """Scores the share of one word, malformed or not: a random model can learn it. Fails where it is told to."""
 
     name = "word"
 
@@ -122,7 +122,7 @@ def make_config(tmp_path: Path, data: Path, tiny_model: Path) -> Callable[..., T
     """A configuration for a run of a few seconds; any setting can be given."""
 
     def make(**settings: Any) -> TrainConfig:
-        short = {name: 6 for name in STATES} | {RESPONSE: 10}
+        short = dict.fromkeys(STATES, 6) | {RESPONSE: 10}
         values = {
             "method": "humanlm",
             "data": str(data),

@@ -14,7 +14,9 @@ BASE = {"method": "humanlm", "data": "d", "model": "m", "judge": "rule", "out": 
 def test_file_then_options_then_settings(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("steps: 7\nlr: 1e-5\nseed: 3\n")
-    config = TrainConfig.read(file, ["seed=5", "max_tokens.response=64", "target_weights={goal: 0}"], **BASE, lr=1e-4, limit=None)
+    config = TrainConfig.read(
+        file, ["seed=5", "max_tokens.response=64", "target_weights={goal: 0}"], **BASE, lr=1e-4, limit=None
+    )
     assert (config.steps, config.lr, config.seed, config.limit) == (7, 1e-4, 5, None)
     assert config.max_tokens == {"response": 64}
     assert config.target_weights == {"goal": 0}
@@ -75,5 +77,8 @@ def test_imitation_needs_no_judge_and_no_whole_groups() -> None:
 
 
 def test_imports_no_framework() -> None:
-    code = "import sys, humanlm.training, humanlm.cli.train; print(sorted({'torch','transformers','trl','datasets'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    heavy = "{'torch', 'transformers', 'trl', 'datasets'}"
+    code = f"import sys, humanlm.training, humanlm.cli.train; print(sorted({heavy} & set(sys.modules)))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -41,7 +41,9 @@ def draw(settings: TrainConfig, judge: WordJudge | None = None) -> list:
 def test_shape_and_seed(seed: int, steps: int, groups: int, by_batch: bool) -> None:
     settings = config(seed=seed, steps=steps, groups=groups, one_dimension_per_batch=by_batch)
     items = draw(settings)
-    assert [(item.step, item.slot) for item in items] == [(step, slot) for step in range(steps) for slot in range(groups)]
+    assert [(item.step, item.slot) for item in items] == [
+        (step, slot) for step in range(steps) for slot in range(groups)
+    ]
     assert items == draw(settings)
     assert all(0 <= item.example_index < len(EXAMPLES) for item in items)
     assert all(item.think == (item.target == RESPONSE) for item in items)

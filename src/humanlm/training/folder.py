@@ -112,6 +112,8 @@ class RunFolder:
         """Removes what an interrupted save left."""
         shutil.rmtree(self.staging, ignore_errors=True)
         shutil.rmtree(self.path / ".model.part", ignore_errors=True)
+        if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
+            self.checkpoints.rmdir()
 
     def add_metrics(self, row: Mapping[str, Any]) -> None:
         """Appends one step to metrics.jsonl."""

@@ -16,7 +16,7 @@ from humanlm.states import load_states
 from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
 from humanlm.training.interrupts import Interrupts
-from humanlm.training.plan import Plan
+from humanlm.training.plan import Plan, token_limits
 from humanlm.training.progress import Listener, Progress
 from humanlm.training.schedule import schedule
 
@@ -100,6 +100,7 @@ def prepare(
     own = known[1] if known and config.prompts is None and states is None else None
     prompts = own or Prompts.load(config.prompts or (known[0].prompts if known else "humanlm"), states=states)
     used = (judge or open_judge(config.judge)) if method.kind == "rl" else None
+    token_limits(config, prompts, None)  # finds wrong names
     examples = load_examples(config.data, config.split, config.limit)
     items = schedule(examples, method, config, used, states=tuple(prompts.states))
     facts = {
@@ -126,17 +127,21 @@ def prepare(
 
 
 def _optimise(plan: Plan, facts: dict[str, Any], newest: tuple[Path, int] | None, *, resume: bool) -> tuple[Path, int]:
-    """Loads the model and runs the engine; returns the last checkpoint."""
-    from humanlm.training.trl.engine import open_model, optimise
+    """Makes the engine, then the folder, and runs; returns the last checkpoint."""
+    from humanlm.training.trl.engine import Engine
 
-    model, tokenizer = open_model(plan.config)
     folder = plan.folder
+    try:
+        engine = Engine(plan)
+    except BaseException:
+        folder.drop_staging()  # the trainer makes its folder at once
+        raise
     folder.begin(plan.config, facts, resume=resume)
     folder.drop_staging()
     folder.cut_after(newest[1] if newest else 0)
     plan.progress.done = newest[1] if newest else 0
     with plan.progress, plan.interrupts:
-        trouble = optimise(plan, model, tokenizer, newest[0] if newest else None)
+        trouble = engine.run(newest[0] if newest else None)
     folder.drop_staging()
     if trouble:
         raise RunError(_stopped(folder, trouble))

@@ -9,6 +9,7 @@ from typing import Any
 
 from humanlm.errors import JudgeError
 from humanlm.judging import Group, Judge, Verdict
+from humanlm.llm.spending import Tally
 from humanlm.training.advantages import advantages
 
 
@@ -21,12 +22,14 @@ class Judged:
         verdicts: For each group one verdict a reply, or the failure.
         lengths: For each group the number of new tokens of each reply.
         seconds: What the judge took.
+        spent: What it asked and spent for them.
     """
 
     groups: tuple[Group, ...]
     verdicts: tuple[tuple[Verdict, ...] | JudgeError, ...]
     lengths: tuple[tuple[int, ...], ...]
     seconds: float
+    spent: Tally
 
     @cached_property
     def scores(self) -> list[list[float | None]]:
@@ -76,16 +79,18 @@ class Judged:
             sum(not verdict.rule for verdict in found) for found in self.verdicts if not isinstance(found, JudgeError)
         ]
         failed = len(self.failures)
+        # a judge that sends no requests is counted by the groups that it was shown
+        calls = self.spent.calls if any(self.spent) else sum(count > 0 for count in asked) + failed
         return values | {
             "rollouts": sum(len(group.replies) for group in self.groups),
             "tokens/prompt": prompt_tokens,
             "tokens/generated": sum(map(sum, self.lengths)),
-            "judge/calls": sum(count > 0 for count in asked) + failed,
+            "judge/calls": calls,
             "judge/replies": sum(asked),
             "judge/failed": failed,
-            "judge/cached": 0,  # the ledger of judge calls will tell
+            "judge/cached": self.spent.cached,
             "judge/latency_s": self.seconds,
-            "judge/cost_usd": 0.0,
+            "judge/cost_usd": None if self.spent.unpriced else self.spent.cost_usd,
             "dropped_groups": failed,
             "skipped": not compared,
         }
@@ -124,7 +129,7 @@ def judge_step(judge: Judge, groups: Sequence[Group], lengths: Sequence[Sequence
         groups: The step's groups.
         lengths: New tokens of each reply, a row a group.
     """
-    start = time.perf_counter()
+    before, start = judge.tally, time.perf_counter()
     found = judge.judge_all(groups)
     seconds = time.perf_counter() - start
-    return Judged(tuple(groups), tuple(found), tuple(map(tuple, lengths)), seconds)
+    return Judged(tuple(groups), tuple(found), tuple(map(tuple, lengths)), seconds, judge.tally.minus(before))

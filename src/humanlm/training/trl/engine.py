@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,30 +39,42 @@ def open_model(config: TrainConfig) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def optimise(plan: Plan, model: Any, tokenizer: Any, checkpoint: Path | None) -> str:
-    """Runs the trainer to the last step, or until it is stopped; every checkpoint is in the run folder when it returns.
+class Engine:
+    """A run's trainer. Making it loads the model and makes every prompt, so that what cannot work is found at once.
 
     Args:
         plan: The run.
-        model: The model to train, changed in place.
-        tokenizer: Its tokenizer.
-        checkpoint: Where to go on.
 
-    Returns:
-        Why it had to stop early, or an empty string.
+    Raises:
+        ModelError: The model cannot be loaded.
+        DataError: A prompt or an answer does not fit the model.
     """
-    from transformers import PrinterCallback
 
-    from humanlm.training.trl.grpo import make_grpo
-    from humanlm.training.trl.sft import make_sft
+    def __init__(self, plan: Plan) -> None:
+        from transformers import PrinterCallback
 
-    make = make_grpo if plan.config.chosen.kind == "rl" else make_sft
-    with quiet():
-        trainer, watch = make(plan, model, tokenizer)
-        trainer.add_callback(watch)
-        trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return str(watch.trouble)
+        from humanlm.training.trl.grpo import make_grpo
+        from humanlm.training.trl.sft import make_sft
+
+        model, tokenizer = open_model(plan.config)
+        make: Callable[[Plan, Any, Any], tuple[Any, Any]] = make_grpo if plan.config.chosen.kind == "rl" else make_sft
+        with quiet():
+            self.trainer, self._watch = make(plan, model, tokenizer)
+            self.trainer.add_callback(self._watch)
+            self.trainer.remove_callback(PrinterCallback)
+
+    def run(self, checkpoint: Path | None = None) -> str:
+        """Runs to the last step, or until it is stopped; every checkpoint is in the run folder when it returns.
+
+        Args:
+            checkpoint: Where to go on.
+
+        Returns:
+            Why it had to stop early, or an empty string.
+        """
+        with quiet():
+            self.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        return str(self._watch.trouble)
 
 
 def arguments(plan: Plan) -> dict[str, Any]:

@@ -1,0 +1,125 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from humanlm.cli import main
+from humanlm.reading import write_examples
+from humanlm.world.generator import WorldConfig, make_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A few examples of the controlled world and a random model that reads its words."""
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from humanlm.world.tokenizer import make_tokenizer
+
+    root = tmp_path_factory.mktemp("world")
+    examples = make_world(WorldConfig()).examples["train"][:20]
+    write_examples(root / "data" / "train.jsonl", examples)
+    tokenizer = make_tokenizer()
+    torch.manual_seed(0)
+    shape = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=128,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    Qwen3ForCausalLM(shape).save_pretrained(root / "model")
+    tokenizer.save_pretrained(root / "model")
+    return root / "data", root / "model"
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return int(caught.value.code or 0), out, err
+
+
+def test_train_dry_run_resume(world: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, model = world
+    words = ["train", "humanlm", "--data", data, "--model", model, "--judge", "rule", "--out", tmp_path / "run"]
+    words += [
+        "--set",
+        "steps=2",
+        "--set",
+        "groups=2",
+        "--set",
+        "prompts=world",
+        "--set",
+        "max_tokens.response=12",
+        "--set",
+        "device=cpu",
+    ]
+    code, out, _ = run(capsys, *words, "--dry-run", "--json")
+    assert code == 0
+    plan = json.loads(out)
+    assert (plan["rollouts"], plan["judge_calls"], sum(plan["targets"].values())) == (16, 4, 4)
+    assert not (tmp_path / "run").exists()
+    code, out, _ = run(capsys, *words, "--dry-run")
+    assert code == 0
+    assert "16 rollouts, at most 4 judge calls" in out
+    code, out, err = run(capsys, *words, "--json", "--limit", 5)
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["last"]["step"] == 2
+    assert (Path(result["model"]) / "humanlm.json").is_file()
+    code, _, err = run(capsys, *words, "--limit", 5)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--resume" in err
+    code, _, err = run(capsys, *words, "--limit", 4, "--resume")
+    assert code == 2
+    assert "another limit" in err
+    code, out, _ = run(capsys, *words, "--limit", 5, "--resume")
+    assert code == 0
+    config = tmp_path / "run" / "config.yaml"
+    code, out, err = run(capsys, "train", "humanlm", "--config", config, "--out", tmp_path / "again")
+    assert code == 0, err
+    assert "2 steps" in out
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("run", "again")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (
+            ["train", "humanml", "--data", "d", "--model", "m", "--judge", "rule", "--out", "o"],
+            2,
+            "did you mean 'humanlm'",
+        ),
+        (["train", "humanlm", "--model", "m", "--judge", "rule", "--out", "o"], 2, "setting 'data' is missing"),
+        (["train", "humanlm", "--data", "d", "--model", "m", "--out", "o"], 2, "needs a judge"),
+        (
+            ["train", "humanlm", "--data", "d", "--model", "m", "--judge", "rule", "--out", "o", "--set", "lrr=1"],
+            2,
+            "did you mean 'lr'",
+        ),
+        (
+            ["train", "humanlm", "--data", "d", "--model", "/no", "--judge", "rule", "--out", "o"],
+            1,
+            "no such model folder",
+        ),
+        (["train", "grpo", "--data", "d", "--out", "o", "--resume", "--overwrite"], 2, "exclude each other"),
+    ],
+)
+def test_faults_are_one_line(words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found, _, err = run(capsys, *words)
+    assert (found, err.count("\n")) == (code, 1), err
+    assert message in err
+
+
+def test_help_names_every_method(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "train", "--help")
+    assert code == 0
+    assert all(method in out for method in ("sft", "grpo", "grpo-think", "humanlm"))

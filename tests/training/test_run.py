@@ -1,0 +1,152 @@
+import json
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from humanlm.errors import DataError, ModelError, RunError, UsageError
+from humanlm.example import Persona
+from humanlm.judging import Group
+from humanlm.reading import write_examples
+from humanlm.training.config import TrainConfig
+from humanlm.training.folder import RunFolder
+from humanlm.training.run import train
+
+from .conftest import WordJudge, lasting, make_examples
+
+Make = Callable[..., TrainConfig]
+
+
+def test_a_finished_run_resumed_is_left_alone(make_config: Make) -> None:
+    config = make_config(steps=1)
+    run = train(config, judge=WordJudge())
+    before = (run / "metrics.jsonl").read_text()
+    judge = WordJudge()
+    assert train(config, judge=judge, resume=True) == run
+    assert judge.calls == 0
+    assert (run / "metrics.jsonl").read_text() == before
+
+
+def test_a_folder_in_use_is_refused_and_overwritten_only_when_asked(make_config: Make) -> None:
+    config = make_config(steps=1)
+    run = train(config, judge=WordJudge())
+    with pytest.raises(UsageError, match=r"not empty.*--resume.*--overwrite"):
+        train(config, judge=WordJudge())
+    (run / "notes.txt").write_text("mine")
+    train(make_config(steps=2), judge=WordJudge(), overwrite=True)
+    assert [row["step"] for row in RunFolder(run).metrics()] == [1, 2]
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"lr": 0.5}, "lr"),
+        ({"steps": 3}, "steps"),
+        ({"seed": 1}, "seed"),
+        ({"groups": 2}, "groups"),
+        ({"method": "grpo"}, "method"),
+    ],
+)
+def test_resume_refuses_another_configuration(make_config: Make, changed: dict[str, Any], key: str) -> None:
+    train(make_config(steps=1), judge=WordJudge())
+    with pytest.raises(UsageError, match=rf"--resume with another {key}: the run has"):
+        train(make_config(**({"steps": 1} | changed)), judge=WordJudge(), resume=True)
+
+
+def test_resume_refuses_other_data_but_not_other_saving(make_config: Make, tmp_path: Path) -> None:
+    place = tmp_path / "mine"
+    write_examples(place / "train.jsonl", make_examples(5))
+    train(make_config(steps=1, data=str(place)), judge=WordJudge())
+    train(make_config(steps=1, data=str(place), save_every=7), judge=WordJudge(), resume=True)
+    write_examples(place / "train.jsonl", make_examples(6))
+    with pytest.raises(UsageError, match="--resume with another data fingerprint"):
+        train(make_config(steps=1, data=str(place)), judge=WordJudge(), resume=True)
+
+
+def test_resume_without_a_checkpoint_begins_anew(make_config: Make, tmp_path: Path) -> None:
+    class Broken(WordJudge):
+        def judge_all(self, groups: Any) -> Any:
+            if self.calls == 1:
+                raise KeyboardInterrupt
+            return super().judge_all(groups)
+
+    config = make_config(steps=3, save_every=50)
+    with pytest.raises(RunError, match="stopped; nothing is saved yet: go on with --resume"):
+        train(config, judge=Broken())
+    assert len(RunFolder(config.out).metrics()) == 1
+    resumed = RunFolder(train(config, judge=WordJudge(), resume=True)).metrics()
+    whole = RunFolder(train(make_config(steps=3, out=tmp_path / "whole"), judge=WordJudge())).metrics()
+    assert list(map(lasting, resumed)) == list(map(lasting, whole))
+    empty = make_config(steps=1, out=tmp_path / "empty")
+    assert (train(empty, judge=WordJudge(), resume=True) / "model").is_dir()
+
+
+def test_resume_of_something_else_is_refused(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("x")
+    with pytest.raises(UsageError, match="holds no run to go on with"):
+        train(make_config(), judge=WordJudge(), resume=True)
+
+
+def test_no_space_left_is_one_line_and_the_older_checkpoint_stays_whole(make_config: Make) -> None:
+    """A limit on file sizes stands in for a full disk: writing the next checkpoint's weights fails."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fails(call: int, place: int, group: Group) -> bool:
+        if call == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+        return False
+
+    config = make_config(steps=6, save_every=2)
+    try:
+        with pytest.raises(
+            RunError, match=r"cannot write .*free some space; step 2 is saved: go on with --resume"
+        ) as caught:
+            train(config, judge=WordJudge(fails))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in (config.out / "checkpoints").iterdir()] == ["step-2"]
+    run = train(config, judge=WordJudge(), resume=True)
+    assert [row["step"] for row in RunFolder(run).metrics()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_wrong_paths_and_models(make_config: Make, tmp_path: Path, data: Path, tiny_model: Path) -> None:
+    with pytest.raises(ModelError, match="not a model folder"):
+        train(make_config(model=str(data)), judge=WordJudge())
+    with pytest.raises(ModelError, match="no such model folder"):
+        train(make_config(model=str(tmp_path / "gone")), judge=WordJudge())
+    with pytest.raises(UsageError, match="no such file or folder"):
+        train(make_config(data=str(tmp_path / "gone")), judge=WordJudge())
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(DataError, match="the file is empty"):
+        train(make_config(data=str(tmp_path / "empty.jsonl")), judge=WordJudge())
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text(json.dumps({"model_type": "qwen3"}))
+    with pytest.raises(ModelError, match="cannot load"):
+        train(make_config(model=str(tmp_path / "broken")), judge=WordJudge())
+    with pytest.raises(UsageError, match="unknown target in max_tokens 'respnse': did you mean 'response'"):
+        train(make_config(max_tokens={"respnse": 5}), judge=WordJudge())
+    with pytest.raises(UsageError, match="unknown judge"):
+        train(make_config(judge="wrd"))
+    assert not any((tmp_path / "run").iterdir())
+
+
+def test_a_prompt_that_does_not_fit_is_found_before_the_first_step(make_config: Make, tmp_path: Path) -> None:
+    judge = WordJudge()
+    wordy = make_examples(1)[0].model_copy(update={"persona": Persona(text="likes tea " * 10)})
+    write_examples(tmp_path / "wordy.jsonl", [wordy])
+    with pytest.raises(DataError, match=r"persona and task alone need \d+ tokens.*16: raise max_prompt_tokens"):
+        train(make_config(data=str(tmp_path / "wordy.jsonl"), max_prompt_tokens=16), judge=judge)
+    assert judge.calls == 0
+    assert not any((tmp_path / "run").iterdir())  # so it can be started again as it is
+
+
+def test_the_starting_models_own_prompts_are_used(make_config: Make, tmp_path: Path) -> None:
+    first = train(make_config(steps=1), judge=WordJudge())
+    second = train(make_config(steps=1, model=str(first), prompts=None, out=tmp_path / "second"), judge=WordJudge())
+    facts = [json.loads((run / "run.json").read_text())["prompt_fingerprint"] for run in (first, second)]
+    assert facts[0] == facts[1]
