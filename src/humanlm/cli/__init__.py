@@ -16,6 +16,8 @@ VERBS = {
     "evaluate": "Score one simulator.",
     "compare": "Compare evaluated simulators, with intervals.",
     "report": "Make the HTML page of a run or an evaluation.",
+    "judge": "Is this judge good for this data?",
+    "ledger": "What the judge cost and did.",
     "world": "The controlled world, as data.",
     "doctor": "Say what is installed and what would run.",
 }

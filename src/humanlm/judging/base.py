@@ -56,6 +56,24 @@ class Verdict(BaseModel):
         return min(1.0, max(0.0, coverage - self.penalty))
 
 
+class Estimate(BaseModel):
+    """What judging would take at most; tokens are guessed from characters.
+
+    Attributes:
+        calls: Requests to a language model, without retries.
+        input_tokens: About four characters each.
+        output_tokens: As many as verdicts of the usual length take.
+        cost_usd: None if a price is unknown.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+
 class Judge(ABC):
     """Base of all judges. A subclass says how to assess groups; what needs no judge is settled here.
 
@@ -73,6 +91,10 @@ class Judge(ABC):
     def tally(self) -> Tally:
         """What it has asked and spent so far; all zeros for a judge that needs no calls."""
         return Tally()
+
+    def estimate(self, groups: Sequence[Group]) -> Estimate:
+        """What judging these groups would take at most; nothing for a judge that needs no calls."""
+        return Estimate()
 
     def shown_order(self, group: Group) -> tuple[int, ...]:
         """Places in the group of the candidates in the order in which the judge looks at them."""

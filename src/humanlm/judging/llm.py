@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from humanlm.errors import JudgeError, unknown_name
 from humanlm.judging.answers import Sheaf, Unreadable, answer_schema, read_verdicts
-from humanlm.judging.base import Group, Judge, Verdict, rule_verdict
+from humanlm.judging.base import Estimate, Group, Judge, Verdict, rule_verdict
 from humanlm.judging.rubric import Kind, Rubric, Sheet, make_sheet
 from humanlm.ledger import Judged, digest
 from humanlm.llm import LLM, Answer, Call, CallError, Tally
@@ -75,6 +75,22 @@ class LLMJudge(Judge):
         """Places in the group of the candidates in the order in which the model sees them."""
         return self._case(group, self._kind(group), ()).sheet.order
 
+    def estimate(self, groups: Sequence[Group]) -> Estimate:
+        """Calls, tokens and money for these groups, if nothing is in the ledger and nothing has to be asked again."""
+        letters = verdicts = 0
+        for group in groups:
+            system, task = self.prompt(group)
+            letters += len(system) + len(task)
+            verdicts += len(group.replies)
+        tokens_in, tokens_out = letters // 4, (verdicts * _TOKENS_A_VERDICT + len(groups) * _BASE_TOKENS) // 2
+        price = self.llm.endpoint.price
+        return Estimate(
+            calls=len(groups),
+            input_tokens=tokens_in,
+            output_tokens=tokens_out,
+            cost_usd=price.cost(tokens_in, 0, tokens_out) if price else None,
+        )
+
     def prompt(self, group: Group) -> tuple[str, str]:
         """What the model is asked about a group: the static and the changing part."""
         case = self._case(group, self._kind(group), ())
@@ -89,16 +105,15 @@ class LLMJudge(Judge):
         ]
 
     def judge_dimensions(
-        self, groups: Sequence[Group], dimensions: Sequence[str] | None = None
+        self, groups: Sequence[Group], dimensions: Sequence[str] | None = None, *, segments: bool = False
     ) -> list[tuple[ByDimension, ...] | JudgeError]:
         """Judges replies along several dimensions in one call a group: cheaper than one call a dimension.
-
-        A group whose replies hold states (traces) is judged by these segments, and a dimension that a reply lacks is left out of
-        its answer. Otherwise the replies are judged as whole messages.
 
         Args:
             groups: Their targets are not looked at.
             dimensions: By default all states of this judge.
+            segments: Judge the states in the replies' reasoning (traces) instead of the replies as whole messages; a dimension
+                that a reply lacks is then left out of its answer.
 
         Raises:
             UsageError: There is no such dimension.
@@ -114,7 +129,7 @@ class LLMJudge(Judge):
             unique = {_content(r): r for r, verdict in zip(group.replies, verdicts, strict=True) if verdict is None}
             if unique:
                 asked[place] = group.model_copy(update={"replies": tuple(unique.values())})
-        cases = (self._case(group, self._kinds(group, names), names) for group in asked.values())
+        cases = (self._case(group, "segments" if segments else "states", names) for group in asked.values())
         outcomes = dict(zip(asked, self._settle(cases, size=len(asked)), strict=True))
         for place, (group, verdicts) in enumerate(zip(groups, settled, strict=True)):
             outcome = outcomes.get(place, [])
@@ -124,7 +139,9 @@ class LLMJudge(Judge):
             known = {_content(r): row for r, row in zip(asked[place].replies, outcome, strict=True)} if outcome else {}
             results.append(
                 tuple(
-                    dict.fromkeys(names, rule) if rule is not None else _present(reply, known[_content(reply)])
+                    dict.fromkeys(names, rule)
+                    if rule is not None
+                    else _present(reply, known[_content(reply)], segments)
                     for reply, rule in zip(group.replies, verdicts, strict=True)
                 )
             )
@@ -250,10 +267,6 @@ class LLMJudge(Judge):
         described = all(reply.states.get(group.target) == reply.text for reply in group.replies)
         return "descriptions" if described else "messages"
 
-    def _kinds(self, group: Group, names: Sequence[str]) -> Kind:
-        traced = any(name in reply.states for reply in group.replies for name in names)
-        return "segments" if traced else "states"
-
     def _dimension(self, name: str) -> StateDimension:
         if name not in self.states:
             raise unknown_name("target", name, [*self.states, RESPONSE, HUMAN_LIKENESS])
@@ -271,6 +284,6 @@ def _content(reply: Reply) -> tuple[str, tuple[tuple[str, str], ...]]:
     return reply.text, tuple(sorted(reply.states.items()))
 
 
-def _present(reply: Reply, row: ByDimension) -> ByDimension:
-    """In a trace, only the dimensions the reply has."""
-    return {name: verdict for name, verdict in row.items() if name in reply.states} if reply.states else row
+def _present(reply: Reply, row: ByDimension, segments: bool) -> ByDimension:
+    """Of a trace, only the dimensions the reply has."""
+    return {name: verdict for name, verdict in row.items() if name in reply.states} if segments else row

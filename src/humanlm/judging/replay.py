@@ -1,0 +1,96 @@
+"""Replay: the groups that a ledger holds, judged again by another judge without generating anything."""
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from humanlm.errors import JudgeError, UsageError
+from humanlm.judging.base import Group, Judge, Verdict
+from humanlm.judging.panel import Agreement, agreement_by_target
+from humanlm.ledger import Ledger
+
+
+class JudgedGroup(NamedTuple):
+    """A group as it was judged: its replies without those scored by rule, and equal texts once."""
+
+    judge: str
+    group: Group
+    verdicts: tuple[Verdict, ...] | JudgeError
+
+
+class TargetLine(BaseModel):
+    """How two judges compare on one target; means over replies that both judged."""
+
+    model_config = ConfigDict(frozen=True)
+
+    first_mean: float | None
+    second_mean: float | None
+    agreement: Agreement
+
+
+class Replay(BaseModel):
+    """What came of a replay: groups judged again, those without a verdict, and the comparison by target."""
+
+    model_config = ConfigDict(frozen=True)
+
+    groups: int
+    failed: int
+    targets: dict[str, TargetLine]
+
+
+def judged_groups(ledger: Ledger, limit: int | None = None, *, other_than: str = "") -> list[JudgedGroup]:
+    """The groups of a ledger that were judged on one target, oldest first.
+
+    Args:
+        ledger: The ledger.
+        limit: The most groups to return.
+        other_than: Leave out what this judge said.
+
+    Raises:
+        UsageError: There are none.
+    """
+    found: list[JudgedGroup] = []
+    for row in ledger.judgements():
+        if row.judge == other_than or (limit is not None and len(found) >= limit):
+            continue
+        stated = json.loads(row.verdicts) if row.verdicts is not None else None
+        if stated is not None and any(set(one) != {""} for one in stated):
+            continue  # several dimensions in one call: no single score to compare
+        verdicts = (
+            JudgeError(row.error or "no verdict")
+            if stated is None
+            else tuple(Verdict.model_validate(one[""]) for one in stated)
+        )
+        found.append(JudgedGroup(row.judge, Group.model_validate(json.loads(row.body)), verdicts))
+    if not found:
+        raise UsageError(f"{ledger.path}: holds no group that another judge has judged: nothing to replay")
+    return found
+
+
+def replayed(judge: Judge, items: Sequence[JudgedGroup]) -> Replay:
+    """Judges groups again and compares.
+
+    Raises:
+        SpendLimitReached: A limit was reached.
+    """
+    covered = [item for item in items if judge.covers(item.group.example, item.group.target)]
+    groups = [item.group for item in covered]
+    second = judge.judge_all(groups)
+    opinions = {"first": [item.verdicts for item in covered], judge.name: second}
+    lines = {}
+    for target, found in agreement_by_target(groups, opinions).items():
+        pairs = [
+            (one.score, two.score)
+            for item, other in zip(covered, second, strict=True)
+            if item.group.target == target
+            and not isinstance(item.verdicts, JudgeError)
+            and not isinstance(other, JudgeError)
+            for one, two in zip(item.verdicts, other, strict=True)
+        ]
+        first_mean, second_mean = (
+            (sum(column) / len(pairs) for column in zip(*pairs, strict=True)) if pairs else (None, None)
+        )
+        lines[target] = TargetLine(first_mean=first_mean, second_mean=second_mean, agreement=found)
+    return Replay(groups=len(groups), failed=sum(isinstance(item, JudgeError) for item in second), targets=lines)
