@@ -83,12 +83,11 @@ def generate(
         ids[row, length - len(prompt) :] = torch.tensor(list(prompt))
         mask[row, length - len(prompt) :] = 1
     limits = torch.tensor(list(max_new_tokens), device=device)
+    # said outright, because what is left open is filled in from the model's own generation settings (Qwen3: top-k 20)
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     settings = GenerationConfig(
+        **(sampling if temperature > 0 else {"do_sample": False}),
         max_new_tokens=max(max_new_tokens),
-        do_sample=temperature > 0,
-        temperature=temperature if temperature > 0 else 1.0,
-        top_k=0,
-        top_p=1.0,
         repetition_penalty=repetition_penalty,
         eos_token_id=ends,
         pad_token_id=pad,
