@@ -19,7 +19,19 @@ _POINTS = re.compile(r"^Use exactly these key points, in this order: (.*)$", re.
 _DIMENSION = re.compile(r"^- (\w+): ", re.MULTILINE)
 _WORD = re.compile(r"\w+")
 
-HTTP_FAULTS = ("429", "429-after", "500", "503-after-date", "drop", "hang", "slow-first-byte", "broken-body", "html", "error-in-200", "breaks-off")
+HTTP_FAULTS = (
+    "429",
+    "429-after",
+    "500",
+    "503-after-date",
+    "drop",
+    "hang",
+    "slow-first-byte",
+    "broken-body",
+    "html",
+    "error-in-200",
+    "breaks-off",
+)
 ANSWER_FAULTS = (
     "truncated", "prose", "fence", "trailing-comma", "reordered", "missing", "duplicate", "contradicting", "extra",
     "nan", "strings", "range", "boolean", "short-matches", "refusal", "empty", "no-choices", "two-answers", "duplicate-key",
@@ -33,7 +45,9 @@ def overlap(candidate: str, truth: str, dimension: str = "") -> tuple[list[float
     said, meant = set(_WORD.findall(candidate.lower())), set(_WORD.findall(truth.lower()))
     if {"disagree", "untrue"} & said and not {"disagree", "untrue"} & meant:
         return [0.0], 1.0
-    return [round(len(said & meant) / max(1, len(meant)), 4)], round(min(1.0, 0.5 * len(said - meant) / max(1, len(meant))), 4)
+    return [round(len(said & meant) / max(1, len(meant)), 4)], round(
+        min(1.0, 0.5 * len(said - meant) / max(1, len(meant))), 4
+    )
 
 
 def fingerprint(candidate: str, truth: str = "", dimension: str = "") -> tuple[list[float], float]:
@@ -59,7 +73,14 @@ class FakeLLM:
         reply: Callable[[dict[str, Any]], str] | None = None,
         keep: bool = True,
     ) -> None:
-        self.judge, self.plan, self.latency_s, self.structured, self.key, self.reply = judge, plan, latency_s, structured, key, reply
+        self.judge, self.plan, self.latency_s, self.structured, self.key, self.reply = (
+            judge,
+            plan,
+            latency_s,
+            structured,
+            key,
+            reply,
+        )
         self.keep = keep
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -151,15 +172,30 @@ class FakeLLM:
         rows: list[Any] = []
         for name, text in _CANDIDATE.findall(prompt):
             if wanted is None or name in wanted:
-                rows.append({"id": name, "dimensions": {d: one(text, d) for d in dimensions}} if dimensions else {"id": name, **one(text)})
+                rows.append(
+                    {"id": name, "dimensions": {d: one(text, d) for d in dimensions}}
+                    if dimensions
+                    else {"id": name, **one(text)}
+                )
         length = len(self.judge("x", truth, "")[0])
         default = [f"point {number}" for number in range(length)]
-        found: dict[str, Any] = {"key_points": points or ({d: default for d in dimensions} if dimensions else default), "verdicts": rows}
+        found: dict[str, Any] = {
+            "key_points": points or ({d: default for d in dimensions} if dimensions else default),
+            "verdicts": rows,
+        }
         return _spoil(found, fault, random.Random(f"{truth}{prompt[-50:]}"), dimensions)
 
     def _body(self, text: str, body: dict[str, Any], fault: str | None) -> dict[str, Any]:
-        size = sum(len(str(message["content"])) for message in body["messages"]) if "messages" in body else len(body["prompt"])
-        usage = {"prompt_tokens": size // 4, "completion_tokens": len(text) // 4, "prompt_tokens_details": {"cached_tokens": size // 8}}
+        size = (
+            sum(len(str(message["content"])) for message in body["messages"])
+            if "messages" in body
+            else len(body["prompt"])
+        )
+        usage = {
+            "prompt_tokens": size // 4,
+            "completion_tokens": len(text) // 4,
+            "prompt_tokens_details": {"cached_tokens": size // 8},
+        }
         chat: dict[str, Any] = {"role": "assistant", "content": text}
         if fault == "refusal":
             chat = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}

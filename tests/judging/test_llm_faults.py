@@ -52,9 +52,14 @@ def endpoint(url: str, **changes: Any) -> Endpoint:
 
 def group(number: int, size: int = 4, target: str = "response") -> Group:
     example = Example(
-        id=f"e{number}", user_id="u", context=(Turn(author="Ann", text="And you?"),), response=f"case {number}: I agree."
+        id=f"e{number}",
+        user_id="u",
+        context=(Turn(author="Ann", text="And you?"),),
+        response=f"case {number}: I agree.",
     )
-    return Group(example=example, target=target, replies=tuple(Reply(text=f"reply {place} of {number}") for place in range(size)))
+    return Group(
+        example=example, target=target, replies=tuple(Reply(text=f"reply {place} of {number}") for place in range(size))
+    )
 
 
 def right(verdicts: tuple[Verdict, ...], asked: Group) -> bool:

@@ -1,0 +1,162 @@
+"""The ledger: what goes in comes out, from several threads and processes at once."""
+
+import multiprocessing
+import os
+import sqlite3
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from humanlm.errors import RunError, UsageError
+from humanlm.ledger import Entry, Judged, Ledger
+from humanlm.llm.account import account
+
+
+def entry(key: str, **changes: Any) -> Entry:
+    made = Entry(
+        key,
+        "p/m",
+        "m-1",
+        "judge",
+        "response",
+        "v1",
+        "static",
+        f"prompt {key}",
+        f"answer {key}",
+        "stop",
+        "",
+        100,
+        40,
+        20,
+        0.01,
+        0.5,
+    )
+    return made._replace(**changes)
+
+
+def test_an_answer_is_found_before_and_after_it_reached_the_file(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "deep" / "l.sqlite")
+    assert ledger.get("a") is None
+    ledger.put(entry("a"))
+    assert ledger.get("a") == entry("a")
+    ledger.close()
+    found = ledger.get("a")
+    assert found is not None
+    assert found.answer == "answer a"
+    (whole,) = Ledger(tmp_path / "deep" / "l.sqlite").entries()
+    assert whole == entry("a")  # with the shared prefix, which is stored once
+
+
+def test_the_static_part_of_prompts_is_stored_once(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    for number in range(200):
+        ledger.put(entry(str(number), prefix="rubric " * 500))
+    assert ledger.rows("SELECT count(*) FROM texts") == [(1,)]
+    assert {item.prefix for item in ledger.entries()} == {"rubric " * 500}
+
+
+def test_forgotten_answers_keep_their_cost_in_the_account(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.put(entry("a"))
+    ledger.put(entry("b"))
+    ledger.forget(["a"])
+    assert ledger.get("a") is None
+    assert ledger.get("b") is not None
+    assert ledger.spent() == (2, pytest.approx(0.02), 0)
+
+
+def test_the_account_counts_calls_failures_hits_tokens_money_and_time(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    for number in range(10):
+        ledger.put(entry(str(number), latency_s=float(number)))
+    ledger.put(entry("x", target="stance", cost_usd=None))
+    ledger.fail("y", "p/m", "judge", "stance", "rate limited", 0.1)
+    for _ in range(3):
+        ledger.hit("p/m", "judge", "response")
+    ledger.record(Judged("p/m", "g1", "response", "e1", "{}", "[]", None))
+    ledger.record(Judged("p/m", "g2", "response", "e1", "{}", None, "no"))
+    found = account(ledger)
+    response, stance = found.lines
+    assert (response.requests, response.failed, response.hits, response.input_tokens) == (10, 0, 3, 1000)
+    assert response.cost_usd == pytest.approx(0.1)
+    assert (response.p50_s, response.p90_s, response.p99_s) == (5.0, 9.0, 9.0)
+    assert (stance.requests, stance.failed, stance.cost_usd) == (2, 1, None)
+    assert (found.total.requests, found.total.cost_usd) == (12, None)
+    assert found.causes == {"rate limited": 1}
+    assert (found.judged, found.unjudged) == (1, 1)
+
+
+def test_an_empty_ledger_has_an_empty_account(tmp_path: Path) -> None:
+    assert account(Ledger(tmp_path / "l.sqlite")).total.requests == 0
+
+
+def _write(path: Path, name: str) -> None:
+    ledger = Ledger(path)
+    for number in range(300):
+        ledger.put(entry(f"{name}{number}"))
+        assert ledger.get(f"{name}{number // 2}") is not None
+    ledger.close()
+
+
+def test_processes_and_threads_write_at_once_and_nothing_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    ledger = Ledger(path)
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_write, args=(path, f"p{number}-")) for number in range(3)]
+    for worker in workers:
+        worker.start()
+
+    def shared(name: str) -> None:
+        for number in range(300):
+            ledger.put(entry(f"{name}{number}"))
+            ledger.hit("p/m", "judge", "response")
+
+    threads = [Thread(target=shared, args=(f"t{number}-",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    assert ledger.spent().calls == 7 * 300
+    assert sum(1 for _ in ledger.entries()) == 7 * 300
+    assert account(ledger).total.hits == 4 * 300
+
+
+def test_a_forked_child_neither_repeats_nor_loses_what_its_parent_holds(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.put(entry("parent"))  # not yet written when the process is forked
+    child = os.fork()
+    if child == 0:
+        ledger.put(entry("child"))
+        ledger.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    ledger.flush()
+    assert ledger.spent().calls == 2
+    assert {item.key for item in ledger.entries()} == {"parent", "child"}
+
+
+def test_a_path_that_is_no_ledger_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a folder"):
+        Ledger(tmp_path)
+    (tmp_path / "text").write_text("not a database, but long enough to be taken for one " * 50)
+    with pytest.raises(UsageError, match="cannot be opened as a ledger"):
+        Ledger(tmp_path / "text")
+    with sqlite3.connect(tmp_path / "newer") as newer:
+        newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(UsageError, match="format 99"):
+        Ledger(tmp_path / "newer")
+
+
+def test_a_ledger_that_breaks_says_how_to_go_on(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    with sqlite3.connect(tmp_path / "l.sqlite") as other:
+        other.execute("DROP TABLE events")
+    ledger.put(entry("a"))
+    with pytest.raises(RunError, match="--resume"):
+        ledger.flush()
+    ledger._reset()  # so that closing at exit does not complain again
