@@ -10,7 +10,9 @@ from humanlm.judging import Group, Judge, Verdict
 from humanlm.judging.rules import copied_share
 from humanlm.reply import Fault, Reply
 
-CONTEXT = "The council wants to close the old swimming pool next to the school and build a parking garage there instead."
+CONTEXT = (
+    "The council wants to close the old swimming pool next to the school and build a parking garage there instead."
+)
 EXAMPLE = Example(id="e1", user_id="u", context=(Turn(author="Ann", text=CONTEXT),), response="Keep the pool open!")
 
 
@@ -30,7 +32,9 @@ class LengthJudge(Judge):
             if group.example.id in self.fail:
                 answers.append(JudgeError("down"))
             else:
-                verdicts = [Verdict(key_points=("x",), matches=(min(1.0, len(reply.text) / 100),)) for reply in group.replies]
+                verdicts = [
+                    Verdict(key_points=("x",), matches=(min(1.0, len(reply.text) / 100),)) for reply in group.replies
+                ]
                 answers.append(verdicts[:-1] if self.short else verdicts)
         return answers
 
@@ -40,9 +44,12 @@ def group(*texts: str, example: Example = EXAMPLE, target: str = "response") -> 
 
 
 @pytest.mark.parametrize(
-    ("matches", "penalty", "score"), [((1.0, 0.5), 0.25, 0.5), ((0.2,), 0.9, 0.0), ((), 0.0, 0.0), ((1.0, 1.0), 0.0, 1.0)]
+    ("matches", "penalty", "score"),
+    [((1.0, 0.5), 0.25, 0.5), ((0.2,), 0.9, 0.0), ((), 0.0, 0.0), ((1.0, 1.0), 0.0, 1.0)],
 )
-def test_score_is_mean_match_minus_penalty_within_bounds(matches: tuple[float, ...], penalty: float, score: float) -> None:
+def test_score_is_mean_match_minus_penalty_within_bounds(
+    matches: tuple[float, ...], penalty: float, score: float
+) -> None:
     assert Verdict(key_points=("k",) * len(matches), matches=matches, penalty=penalty).score == pytest.approx(score)
 
 

@@ -20,7 +20,9 @@ def judge() -> EmbeddingJudge:
 
 
 def test_the_truth_beats_a_paraphrase_beats_another_topic(judge: EmbeddingJudge) -> None:
-    example = Example(id="1", user_id="u", context=(Turn(author="A", text="?"),), response="My dog was ill all night, poor thing.")
+    example = Example(
+        id="1", user_id="u", context=(Turn(author="A", text="?"),), response="My dog was ill all night, poor thing."
+    )
     texts = (example.response, "Our dog felt sick the whole night.", "The tax rate should go down.")
     verdicts = judge.judge(Group(example=example, target="response", replies=tuple(Reply(text=text) for text in texts)))
     same, near, far = (verdict.score for verdict in verdicts)
@@ -31,7 +33,9 @@ def test_the_truth_beats_a_paraphrase_beats_another_topic(judge: EmbeddingJudge)
 def test_length_by_itself_earns_nothing(judge: EmbeddingJudge) -> None:
     example = Example(id="1", user_id="u", context=(Turn(author="A", text="?"),), response="My dog was ill.")
     long = " ".join(["My dog was ill."] * 10)
-    plain, padded = judge.judge(Group(example=example, target="response", replies=(Reply(text="My dog was ill."), Reply(text=long))))
+    plain, padded = judge.judge(
+        Group(example=example, target="response", replies=(Reply(text="My dog was ill."), Reply(text=long)))
+    )
     assert padded.penalty > 0.5
     assert padded.score < plain.score
     assert judge.judge(Group(example=example, target="emotion", replies=(Reply(text=long),)))[0].penalty == 0

@@ -112,7 +112,6 @@ def _make(path: str, arguments: tuple[str, ...]) -> Judge:
         raise UsageError(
             f"judge {path!r}: cannot import it ({error}): check the module's and the class's name"
         ) from error
-    judge = found(*arguments)
-    if not isinstance(judge, Judge):
+    if not (isinstance(found, type) and issubclass(found, Judge)):
         raise UsageError(f"judge {path!r}: {class_name} is not a subclass of humanlm.Judge")
-    return judge
+    return found(*arguments)

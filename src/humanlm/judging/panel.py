@@ -1,6 +1,7 @@
 """Several judges, or one judge several times: their mean as a verdict, and how far they agree."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -12,7 +13,7 @@ from humanlm.example import Example
 from humanlm.judging.base import Estimate, Group, Judge, Verdict
 from humanlm.llm import Tally
 
-_RESAMPLES = 1000
+_RESAMPLES = 300
 _PLACES = 2  # scores are compared to this many decimals: finer differences are no opinion
 
 Opinion = tuple[Verdict, ...] | JudgeError
@@ -174,7 +175,8 @@ def _with_interval(table: Any, statistic: Any, seed: int) -> tuple[float | None,
     def resampled(places: Any) -> float:
         return float(statistic(table[:, places]))
 
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # resamples without any spread have no statistic, and are left out below
         found = stats.bootstrap(
             (np.arange(table.shape[1]),),
             resampled,
@@ -211,7 +213,8 @@ def _spearman(table: Any) -> float:
     for left, right in combinations(table, 2):
         both = ~np.isnan(left) & ~np.isnan(right)
         if both.sum() >= 3 and np.ptp(left[both]) > 0 and np.ptp(right[both]) > 0:
-            found.append(float(stats.spearmanr(left[both], right[both]).statistic))
+            ranks = stats.rankdata([left[both], right[both]], axis=1)
+            found.append(float(np.corrcoef(ranks)[0, 1]))
     return sum(found) / len(found) if found else math.nan
 
 
