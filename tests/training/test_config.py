@@ -41,7 +41,6 @@ def test_a_dump_can_be_read_again(tmp_path: Path) -> None:
         (["n=1"], "setting n=1"),
         (["method=grop"], "unknown method 'grop': did you mean 'grpo'"),
         (["engine=trll"], "unknown engine 'trll': did you mean 'trl'"),
-        (["loss=dap"], "setting loss='dap'"),
         (["micro_batch=6"], "choose a multiple of 4 that divides 128"),
         (["micro_batch=12"], "choose a multiple of 4 that divides 128"),
         (["target_weights={goal: -1}"], "a weight is 0 or a positive number"),

@@ -9,7 +9,9 @@ import click
 
 from humanlm.training.config import TrainConfig
 from humanlm.training.methods import METHODS
+from humanlm.training.plan import Plan
 
+_ESTIMATED = 50
 _METHODS = "; ".join(f"{method.name}: {method.about}" for method in METHODS.values())
 
 
@@ -69,6 +71,7 @@ def _show(config: TrainConfig, *, as_json: bool) -> int:
 
     plan, facts = prepare(config)
     targets = Counter(item.target for item in plan.items)
+    tokens = _prompt_tokens(plan)
     calls = len(plan.items) if plan.judge else 0
     summary = {
         "config": config.dump(),
@@ -76,6 +79,7 @@ def _show(config: TrainConfig, *, as_json: bool) -> int:
         "prompts": len(plan.items),
         "rollouts": config.steps * config.rollouts,
         "judge_calls": calls,
+        "prompt_tokens": tokens,
         "targets": dict(targets),
     }
     if as_json:
@@ -85,9 +89,27 @@ def _show(config: TrainConfig, *, as_json: bool) -> int:
         f"{config.method}: {config.steps} steps x {config.groups} prompts x {config.n} from {facts['examples']} examples"
     )
     click.echo(f"  {summary['rollouts']:,} rollouts, at most {calls:,} judge calls ({config.judge or 'no judge'})")
+    click.echo(f"  about {tokens:,} prompt tokens, each read by {config.n} rollouts")
     click.echo("  prompts by target: " + ", ".join(f"{name} {count}" for name, count in targets.items()))
     click.echo(f"  would write {config.out}; nothing was loaded or written")
     return 0
+
+
+def _prompt_tokens(plan: Plan) -> int:
+    """Tokens of all prompts, estimated from the first ones."""
+    from humanlm.simulation.loading import load_tokenizer
+
+    tokenizer, first = load_tokenizer(plan.config.model), plan.items[:_ESTIMATED]
+    room = plan.config.max_prompt_tokens
+    found = [
+        len(
+            plan.prompts.ids(
+                plan.examples[item.example_index], item.target, tokenizer, think=item.think, max_tokens=room
+            )
+        )
+        for item in first
+    ]
+    return round(sum(found) / len(found) * len(plan.items))
 
 
 def _finish(run: Path, *, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -36,7 +36,6 @@ class TrainConfig(BaseModel):
         warmup_steps: Updates over which the learning rate rises from 0.
         temperature: Of the rollouts.
         beta: Weight of the KL term towards the starting model; 0 loads no reference model.
-        loss: How token losses are averaged, in TRL's names.
         max_grad_norm: Gradients are clipped to this norm.
         weight_decay: Of AdamW.
         adam_beta2: Of AdamW.
@@ -74,7 +73,6 @@ class TrainConfig(BaseModel):
     warmup_steps: int = Field(default=0, ge=0)
     temperature: float = Field(default=0.8, gt=0)
     beta: float = Field(default=0.001, ge=0)
-    loss: Literal["dapo", "grpo", "bnpo", "dr_grpo"] = "dapo"
     max_grad_norm: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     adam_beta2: float = Field(default=0.999, gt=0, lt=1)

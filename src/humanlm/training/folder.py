@@ -18,8 +18,9 @@ from humanlm.training.config import TrainConfig
 STEP = "step-"
 FREE_ON_RESUME = frozenset(
     {"out", "save_every", "keep_checkpoints", "samples_every", "samples_groups", "max_failed_steps", "device"}
+    | {"micro_batch", "gradient_checkpointing"}  # so that a run that ran out of memory can go on
 )
-"""Settings that do not change what is learnt and may differ when a run goes on."""
+"""Settings that change what is learnt by rounding at most, and may differ when a run goes on."""
 
 _TRAINER_FILES = (
     "optimizer.pt",
@@ -69,10 +70,9 @@ class RunFolder:
 
     def begin(self, config: TrainConfig, facts: Mapping[str, Any], *, resume: bool) -> None:
         """Writes what the run is; unless it goes on, an earlier run's files are removed first."""
-        if resume and self._config.is_file():
-            return
-        self._clear()
-        _write_whole(self._facts, json.dumps({"humanlm_version": __version__, **facts}, indent=1) + "\n")
+        if not (resume and self._config.is_file()):
+            self._clear()
+            _write_whole(self._facts, json.dumps({"humanlm_version": __version__, **facts}, indent=1) + "\n")
         _write_whole(self._config, yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True))
 
     def newest_checkpoint(self) -> tuple[Path, int] | None:

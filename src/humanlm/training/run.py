@@ -63,19 +63,19 @@ def train(
     folder = plan.folder
     folder.check(config, facts, resume=resume, overwrite=overwrite)
     newest = folder.newest_checkpoint() if resume else None
-    if newest is None or newest[1] < config.steps:
-        try:
+    try:
+        if newest is None or newest[1] < config.steps:
             newest = _optimise(plan, facts, newest, resume=resume)
-        except KeyboardInterrupt as error:
-            folder.drop_staging()
-            raise Stopped(_stopped(folder, "stopped")) from error
-        except Exception as error:
-            if not _disk_is_full(error):
-                raise
-            folder.drop_staging()
-            reason = getattr(error, "strerror", None) or "the disk is full"
-            raise RunError(_stopped(folder, f"cannot write ({reason}); free some space")) from error
-    folder.publish(newest[0])
+        folder.publish(newest[0])
+    except KeyboardInterrupt as error:
+        folder.drop_staging()
+        raise Stopped(_stopped(folder, "stopped")) from error
+    except Exception as error:
+        mend = _mend(error, config)
+        if mend is None:
+            raise
+        folder.drop_staging()
+        raise RunError(_stopped(folder, mend)) from error
     logger.info("%s: done, the model is in %s", config.method, folder.model)
     return folder.path
 
@@ -161,9 +161,17 @@ def _stopped(folder: RunFolder, reason: str) -> str:
     return f"{folder.path}: {reason}; {where}: go on with --resume"
 
 
-def _disk_is_full(error: Exception) -> bool:
-    """Torch and safetensors report a failed write as errors of their own, with the system's words in them."""
-    if isinstance(error, OSError) and error.errno in _DISK:
-        return True
+def _mend(error: Exception, config: TrainConfig) -> str | None:
+    """What a person can do about a full disk or memory; None for every other error.
+
+    Torch and safetensors report a failed write as errors of their own, with the system's words in them.
+    """
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            f"out of memory; lower micro_batch (now {config.micro_batch_size}), or set gradient_checkpointing=true "
+            "(both may differ when a run goes on)"
+        )
     text = str(error).lower()
-    return any(words in text for words in _DISK_WORDS)
+    if (isinstance(error, OSError) and error.errno in _DISK) or any(words in text for words in _DISK_WORDS):
+        return f"cannot write ({getattr(error, 'strerror', None) or 'the disk is full'}); free some space"
+    return None

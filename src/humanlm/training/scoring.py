@@ -130,6 +130,9 @@ def judge_step(judge: Judge, groups: Sequence[Group], lengths: Sequence[Sequence
         lengths: New tokens of each reply, a row a group.
     """
     before, start = judge.tally, time.perf_counter()
-    found = judge.judge_all(groups)
+    try:
+        found: Sequence[tuple[Verdict, ...] | JudgeError] = judge.judge_all(groups)
+    except JudgeError as error:
+        found = [error] * len(groups)
     seconds = time.perf_counter() - start
     return Judged(tuple(groups), tuple(found), tuple(map(tuple, lengths)), seconds, judge.tally.minus(before))

@@ -185,13 +185,33 @@ def test_the_circuit_breaks_and_the_run_goes_on(make_config: Make, tmp_path: Pat
     assert [row["skipped"] for row in rows] == [False, False, True, True, False, False]
 
 
-def test_a_bug_in_a_judge_is_not_swallowed(make_config: Make) -> None:
+def test_a_judge_that_raises_ends_the_run_but_nothing_learnt_is_lost(make_config: Make, tmp_path: Path) -> None:
     class Broken(WordJudge):
         def judge_all(self, groups: Any) -> Any:
-            raise ZeroDivisionError("a bug")
+            if self.calls == 3:
+                raise ZeroDivisionError("a bug")
+            return super().judge_all(groups)
 
+    config = make_config(steps=5, save_every=50)
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        train(make_config(), judge=Broken())
+        train(config, judge=Broken())
+    assert [path.name for path in (config.out / "checkpoints").glob("step-*")] == ["step-3"]
+    resumed = train(config, judge=WordJudge(), resume=True)
+    whole = train(make_config(steps=5, out=tmp_path / "whole"), judge=WordJudge())
+    assert list(map(lasting, RunFolder(resumed).metrics())) == list(map(lasting, RunFolder(whole).metrics()))
+
+
+def test_out_of_memory_is_one_line(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from humanlm.training.trl import grpo
+
+    def full(*args: Any, **more: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(grpo, "generate", full)
+    with pytest.raises(RunError, match=r"out of memory; lower micro_batch \(now 12\).*nothing is saved yet"):
+        train(make_config(), judge=WordJudge())
 
 
 def stop_at(number: int, what: signal.Signals) -> WordJudge:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,6 +86,8 @@ def arguments(plan: Plan) -> dict[str, Any]:
     device = pick_device(config.device)
     if device != "cpu" and not torch.cuda.is_available():
         raise UsageError(f"device {config.device!r} is not there: use --set device=auto")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or (device != "cpu" and torch.cuda.device_count() > 1):
+        raise UsageError("the trl engine uses one process and one GPU: start it alone, with CUDA_VISIBLE_DEVICES=0")
     size = config.micro_batch_size
     return {
         "output_dir": str(plan.folder.staging),

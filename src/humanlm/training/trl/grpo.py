@@ -41,6 +41,7 @@ class Rounds:
         }
         self.table = PromptTable(plan, tokenizer, rooms)
         self.judged: Judged | None = None
+        self.judge_raised = False
         self._items: list[Item] = []
         self._outputs: list[Generation] = []
         self._prompt_tokens = 0
@@ -98,7 +99,9 @@ class Rounds:
             )
             groups.append(Group(example=self.plan.examples[item.example_index], target=item.target, replies=replies))
             lengths.append([len(output.ids) for output in outputs])
+        self.judge_raised = True
         self.judged = judge_step(judge, groups, lengths)
+        self.judge_raised = False
         self._seconds["judge"] = time.perf_counter() - start
         return [score or 0.0 for scores in self.judged.scores for score in scores]
 
@@ -167,7 +170,18 @@ class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
         super().__init__(reward_funcs=[rounds.rewards], rollout_func=rounds.rollout, **more)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        return self.rounds.hand_over(super()._generate_and_score_completions(inputs), self.accelerator.gather)
+        try:
+            batch = super()._generate_and_score_completions(inputs)
+        except Exception:
+            if self.rounds.judge_raised and self.state.global_step > 0:
+                self._keep_what_is_learnt()
+            raise
+        return self.rounds.hand_over(batch, self.accelerator.gather)
+
+    def _keep_what_is_learnt(self) -> None:
+        """A judge that raises (its budget is spent, or it has a bug) ends the run; the updates before it need not be lost."""
+        self._save_checkpoint(self.model, trial=None)
+        self.callback_handler.on_save(self.args, self.state, self.control)
 
     def create_model_card(self, *args: Any, **more: Any) -> None:
         """TRL's card describes TRL; ours is humanlm.json."""
@@ -183,7 +197,7 @@ def make_grpo(plan: Plan, model: Any, tokenizer: Any) -> tuple[GroupTrainer, Wat
         max_completion_length=max(rounds.limits.values()),
         temperature=config.temperature,
         beta=config.beta,
-        loss_type=config.loss,
+        loss_type="dapo",  # the one whose normaliser counts the tokens of kept groups only, over micro-batches as well
         shuffle_dataset=False,
         log_completions=False,
     )
