@@ -3,6 +3,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from humanlm.errors import ModelError, UsageError
@@ -11,7 +13,7 @@ from humanlm.prompts import Prompts, install_chat_template
 from humanlm.reading import load_examples
 from humanlm.reply import Fault
 from humanlm.simulation import ModelCard, Simulator
-from humanlm.simulation.generate import generate
+from humanlm.simulation.generate import _batches, generate, generate_batches
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,9 @@ def test_each_row_keeps_to_its_own_limit_and_one_seed_gives_one_result(model: An
 def test_greedy_output_does_not_depend_on_the_batch(model: Any, chatml_tokenizer: Any) -> None:
     prompts = [[5, 6, 7], [9] * 30, [11]]
     together = generate(model, chatml_tokenizer, prompts, max_new_tokens=[12] * 3, temperature=0, seed=0)
-    alone = [generate(model, chatml_tokenizer, [prompt], max_new_tokens=[12], temperature=0, seed=0)[0] for prompt in prompts]
+    alone = [
+        generate(model, chatml_tokenizer, [prompt], max_new_tokens=[12], temperature=0, seed=0)[0] for prompt in prompts
+    ]
     assert together == alone
 
 
@@ -85,7 +89,9 @@ def test_the_end_token_ends_an_output_and_is_said(model: Any, chatml_tokenizer: 
 
 def test_no_repeated_ngram_in_the_new_tokens(model: Any, chatml_tokenizer: Any) -> None:
     (free,) = generate(model, chatml_tokenizer, [[5, 6, 7, 8] * 3], max_new_tokens=[60], temperature=0, seed=0)
-    (bound,) = generate(model, chatml_tokenizer, [[5, 6, 7, 8] * 3], max_new_tokens=[60], temperature=0, seed=0, no_repeat_ngram=2)
+    (bound,) = generate(
+        model, chatml_tokenizer, [[5, 6, 7, 8] * 3], max_new_tokens=[60], temperature=0, seed=0, no_repeat_ngram=2
+    )
     pairs = list(zip(bound.ids, bound.ids[1:], strict=False))
     assert len(set(pairs)) == len(pairs)
     assert free.ids != bound.ids
@@ -95,7 +101,9 @@ def test_a_plain_folder_answers_a_real_row_of_every_set(folder: Path, humanual_s
     simulator = Simulator.load(folder)
     assert not simulator.think
     everything = sorted(load_examples(humanual_sample), key=lambda example: len(example.model_dump_json()))
-    examples = [next(item for item in everything if item.source == source) for source in {item.source for item in everything}]
+    examples = [
+        next(item for item in everything if item.source == source) for source in {item.source for item in everything}
+    ]
     assert len(examples) == 6
     for target in ("emotion", "response"):
         replies = simulator.replies(examples, target, max_new_tokens=2, temperature=1.0, batch_size=4)
@@ -108,14 +116,22 @@ def test_replies_come_in_the_order_of_the_examples(folder: Path) -> None:
     contexts = ["a", "much longer words than these " * 3, "b c"]
     single = [simulator.reply("a baker", text, temperature=0, max_new_tokens=5).text for text in contexts]
     examples = load_examples_from(contexts)
-    assert [reply.text for reply in simulator.replies(examples, temperature=0, max_new_tokens=5, batch_size=2)] == single
+    assert [
+        reply.text for reply in simulator.replies(examples, temperature=0, max_new_tokens=5, batch_size=2)
+    ] == single
 
 
 def load_examples_from(contexts: list[str]) -> list[Any]:
     from humanlm.example import Example, Persona
 
     return [
-        Example(id=str(place), user_id="u", persona=Persona(text="a baker"), context=(Turn(author="somebody", text=text),), response="-")
+        Example(
+            id=str(place),
+            user_id="u",
+            persona=Persona(text="a baker"),
+            context=(Turn(author="somebody", text=text),),
+            response="-",
+        )
         for place, text in enumerate(contexts)
     ]
 
@@ -138,7 +154,11 @@ def test_a_card_brings_prompts_states_and_thinking_back(folder: Path, tmp_path: 
 
 def test_wrong_paths_and_empty_contexts_are_one_line(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    for path, words in [(tmp_path, "no finished model"), (tmp_path / "nope", "no such model folder"), (Path(__file__), "no such model")]:
+    for path, words in [
+        (tmp_path, "no finished model"),
+        (tmp_path / "nope", "no such model folder"),
+        (Path(__file__), "no such model"),
+    ]:
         with pytest.raises(ModelError, match=words):
             Simulator.load(path)
     (tmp_path / "config.json").write_text("{}")
@@ -150,3 +170,32 @@ def test_wrong_paths_and_empty_contexts_are_one_line(folder: Path, tmp_path: Pat
         simulator.reply("", "  ")
     with pytest.raises(UsageError, match="did you mean 'stance'"):
         simulator.reply("", "hi", target="stence")
+
+
+def test_batches_keep_order_and_each_row_its_limit(model: Any, chatml_tokenizer: Any) -> None:
+    prompts = [[5] * length for length in (3, 40, 7, 3, 21)]
+    limits = [4, 9, 4, 9, 4]
+    options = {"max_new_tokens": limits, "temperature": 0.0, "seed": 0}
+    alone = [
+        generate(model, chatml_tokenizer, [prompt], max_new_tokens=[limit], temperature=0, seed=0)[0]
+        for prompt, limit in zip(prompts, limits, strict=True)
+    ]
+    assert generate_batches(model, chatml_tokenizer, prompts, **options) == alone
+    assert generate_batches(model, chatml_tokenizer, prompts, **options, batch_size=2) == alone
+    assert generate_batches(model, chatml_tokenizer, prompts, **options, batch_tokens=20) == alone
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 50), st.sampled_from([4, 16])), min_size=1, max_size=20),
+    st.integers(1, 5),
+    st.integers(10, 200),
+)
+def test_batches_cover_every_row_once_within_their_bounds(rows: list[tuple[int, int]], size: int, tokens: int) -> None:
+    prompts, limits = [[0] * length for length, _ in rows], [limit for _, limit in rows]
+    batches = list(_batches(prompts, limits, size, tokens))
+    assert sorted(row for batch in batches for row in batch) == list(range(len(rows)))
+    for batch in batches:
+        assert len({limits[row] for row in batch}) == 1
+        assert len(batch) <= size
+        widest = max(len(prompts[row]) for row in batch) + limits[batch[0]]
+        assert len(batch) == 1 or widest * len(batch) <= tokens

@@ -1,10 +1,14 @@
 """Sampling from a transformers model: whole batches, a limit for every row, one seed."""
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, NoRepeatNGramLogitsProcessor, StoppingCriteria
+
+BATCH_SIZE = 64
+BATCH_TOKENS = 32_768
 
 
 class Generation(NamedTuple):
@@ -47,6 +51,66 @@ def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
     stated = model.generation_config.eos_token_id if model.generation_config is not None else None
     more = stated if isinstance(stated, list) else [stated]
     return list(dict.fromkeys(int(token) for token in [tokenizer.eos_token_id, *more] if token is not None))
+
+
+def generate_batches(
+    model: Any,
+    tokenizer: Any,
+    prompt_ids: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: Sequence[int],
+    temperature: float,
+    seed: int,
+    no_repeat_ngram: int = 0,
+    repetition_penalty: float = 1.0,
+    batch_size: int = BATCH_SIZE,
+    batch_tokens: int = BATCH_TOKENS,
+) -> list[Generation]:
+    """Like :func:`generate` for any number of prompts: memory is bounded, and short outputs do not wait for long ones.
+
+    Rows of one limit and of like lengths go together. The result is in the order of the prompts.
+
+    Args:
+        model: As for :func:`generate`; so are the arguments not named here.
+        tokenizer: Its tokenizer.
+        prompt_ids: One prompt a row.
+        max_new_tokens: The limit of each row.
+        temperature: 0 takes the likeliest token.
+        seed: Decides the samples, together with the batches.
+        no_repeat_ngram: 0 does not forbid repetitions.
+        repetition_penalty: 1 does not penalise them.
+        batch_size: The most rows of a batch.
+        batch_tokens: The most tokens of a batch, padding and outputs included; a longer single row goes alone.
+    """
+    outputs: list[Generation | None] = [None] * len(prompt_ids)
+    for number, rows in enumerate(_batches(prompt_ids, max_new_tokens, batch_size, batch_tokens)):
+        found = generate(
+            model,
+            tokenizer,
+            [prompt_ids[row] for row in rows],
+            max_new_tokens=[max_new_tokens[row] for row in rows],
+            temperature=temperature,
+            seed=random.Random(f"{seed}/{number}").getrandbits(48),
+            no_repeat_ngram=no_repeat_ngram,
+            repetition_penalty=repetition_penalty,
+        )
+        for row, output in zip(rows, found, strict=True):
+            outputs[row] = output
+    return [output for output in outputs if output is not None]
+
+
+def _batches(prompts: Sequence[Sequence[int]], limits: Sequence[int], size: int, tokens: int) -> Iterator[list[int]]:
+    order = sorted(range(len(prompts)), key=lambda row: (limits[row], len(prompts[row]), row))
+    batch: list[int] = []
+    for row in order:
+        # rows come in order of length, so the newest decides how far the others are padded
+        width = len(prompts[row]) + limits[row]
+        if batch and (limits[row] != limits[batch[0]] or len(batch) == size or width * (len(batch) + 1) > tokens):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """A simulator: a model that answers as one person would."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,27 +109,22 @@ class Simulator:
             no_repeat_ngram: 0 allows repetitions.
             batch_size: Prompts generated at once.
         """
-        from humanlm.simulation.generate import generate
+        from humanlm.simulation.generate import generate_batches
 
         think = self.thinks(target)
         limit = max_new_tokens or self.token_limit(target)
-        prompts = self._prompts(examples, target, limit)
-        replies: list[Reply | None] = [None] * len(examples)
-        for batch in _batches(prompts, batch_size):
-            outputs = generate(
-                self.model,
-                self.tokenizer,
-                [prompts[index] for index in batch],
-                max_new_tokens=[limit] * len(batch),
-                temperature=temperature,
-                seed=seed + batch[0],
-                no_repeat_ngram=no_repeat_ngram,
-            )
-            for index, output in zip(batch, outputs, strict=True):
-                replies[index] = parse_reply(
-                    output.text, target, think=think, ended=output.ended, states=self.prompts.states
-                )
-        return [reply for reply in replies if reply is not None]
+        outputs = generate_batches(
+            self.model,
+            self.tokenizer,
+            self._prompts(examples, target, limit),
+            max_new_tokens=[limit] * len(examples),
+            temperature=temperature,
+            seed=seed,
+            no_repeat_ngram=no_repeat_ngram,
+            batch_size=batch_size,
+        )
+        states = self.prompts.states
+        return [parse_reply(output.text, target, think=think, ended=output.ended, states=states) for output in outputs]
 
     def thinks(self, target: str) -> bool:
         """States are never reasoned about; the response is, if the model is a thinking one."""
@@ -153,10 +148,3 @@ class Simulator:
             )
         think = self.thinks(target)
         return [self.prompts.ids(example, target, self.tokenizer, think=think, max_tokens=room) for example in examples]
-
-
-def _batches(prompts: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
-    """Batches of like lengths, so that little is spent on padding."""
-    order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), index))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
