@@ -83,7 +83,7 @@ def dot_plot(
     top: float | None = None,
     width: int = 460,
     row_height: int = 30,
-    labels: bool = True,
+    axis: str = "",
 ) -> Markup:
     """Dots with 95% intervals, a row each, on a scale that begins at 0.
 
@@ -94,20 +94,21 @@ def dot_plot(
         top: The end of the scale; by default as the values need.
         width: In units of the drawing, about pixels.
         row_height: Likewise.
-        labels: Whether rows bear their names.
+        axis: What stands under the scale.
     """
-    left = 20 + (7.6 * max((len(row.label) for row in rows), default=0) if labels else 0)
-    end = nice_top(top if top is not None else highest(rows))
+    left = 20 + 7.6 * max((len(row.label) for row in rows), default=0)
+    scale = ticks(top if top is not None else highest(rows))
+    end = scale[-1]
     inside = [line for line in lines if line.value <= end]
     head = 12 + 17 * len(inside)
-    height = head + row_height * len(rows) + 30
+    height = head + row_height * len(rows) + (52 if axis else 30)
     right = width - 22
 
     def x(value: float) -> float:
         return left + (right - left) * min(value, end) / end
 
     bottom = head + row_height * len(rows)
-    parts = [_grid(end, x, head, bottom)]
+    parts = [_grid(scale, x, head, bottom)]
     for place, line in enumerate(inside):
         at, y = x(line.value), 13 + 17 * place
         anchor, shift = ("end", -5) if at > (left + right) / 2 else ("start", 5)
@@ -118,15 +119,16 @@ def dot_plot(
         )
     for place, row in enumerate(rows):
         middle = head + row_height * (place + 0.5)
-        if labels:
-            parts.append(
-                f'<text class="row-label" x="{left - 12:.1f}" y="{middle + 4:.1f}" text-anchor="end">{escape(row.label)}</text>'
-            )
+        parts.append(
+            f'<text class="row-label" x="{left - 12:.1f}" y="{middle + 4:.1f}" text-anchor="end">{escape(row.label)}</text>'
+        )
         step = row_height / (len(row.marks) + 1)
         parts += [
             _mark(mark, row.series, x, middle + step * (number - (len(row.marks) - 1) / 2))
             for number, mark in enumerate(row.marks)
         ]
+    if axis:
+        parts.append(f'<text class="tick" x="{right}" y="{bottom + 42}" text-anchor="end">{escape(axis)}</text>')
     values = "; ".join(f"{row.label} {_spoken(row.marks[0].estimate)}" for row in rows if row.marks)
     return _svg(title, values, width, height, parts)
 
@@ -145,7 +147,8 @@ def line_plot(
     """
     points = [point for curve in curves for point in (*curve.points, *curve.faint)]
     highest_x = max((x for x, _ in points), default=1) or 1
-    end = nice_top(top if top is not None else max((y for _, y in points), default=1))
+    scale = ticks(top if top is not None else max((y for _, y in points), default=1))
+    end = scale[-1]
     start = min(0.0, *(y for _, y in points)) if points else 0.0
     left, right, head, bottom = 44, width - 12, 10, height - 34
 
@@ -158,7 +161,7 @@ def line_plot(
     parts = [
         f'<path class="grid" d="M{left} {y(tick):.1f}H{right}"/>'
         f'<text class="tick" x="{left - 7}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
-        for tick in ticks(end)
+        for tick in scale
     ]
     parts += [
         f'<text class="tick" x="{x(value):.1f}" y="{bottom + 17}" text-anchor="{anchor}">{text}</text>'
@@ -207,30 +210,20 @@ def highest(rows: Sequence[Row]) -> float:
     return max((value for value in found if value is not None), default=1.0) or 1.0
 
 
-def nice_top(value: float) -> float:
-    """The round number at which a scale for values up to this one ends."""
-    step = _step(value)
-    return max(step, step * math.ceil(value / step - 1e-9))
-
-
-def ticks(end: float) -> list[float]:
-    """Round numbers from 0 to the end."""
-    step = _step(end)
-    return [round(step * number, 10) for number in range(round(end / step) + 1)]
-
-
-def _step(value: float) -> float:
+def ticks(value: float) -> list[float]:
+    """Round numbers from 0 up to the first at or above a value: the scale of an axis, which ends at the last of them."""
     if value <= 0 or not math.isfinite(value):
-        return 1.0
+        return [0.0, 1.0]
     size = 10 ** math.floor(math.log10(value))
-    return float(next(size * part for part in (0.1, 0.2, 0.5, 1, 2) if value / (size * part) <= 6.5))
+    step = next(size * part for part in (0.1, 0.2, 0.5, 1, 2) if value / (size * part) <= 6.5)
+    return [round(step * number, 10) for number in range(math.ceil(value / step - 1e-9) + 1)]
 
 
-def _grid(end: float, x: Scale, head: float, bottom: float) -> str:
+def _grid(scale: Sequence[float], x: Scale, head: float, bottom: float) -> str:
     return "".join(
         f'<path class="grid" d="M{x(tick):.1f} {head}V{bottom}"/>'
         f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{tick:g}</text>'
-        for tick in ticks(end)
+        for tick in scale
     )
 
 
@@ -257,6 +250,7 @@ def _spoken(estimate: Estimate) -> str:
 
 def _svg(title: str, description: str, width: float, height: float, parts: Sequence[str]) -> Markup:
     return Markup(
-        f'<svg class="figure" xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width:g} {height:g}">'
+        f'<svg class="figure" xmlns="http://www.w3.org/2000/svg" role="img" '
+        f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}">'
         f"<title>{escape(title)}</title><desc>{escape(description)}</desc>{''.join(parts)}</svg>"
     )

@@ -144,7 +144,10 @@ def picture(comparison: Comparison, out: str | Path) -> Path:
         (name, figures.series_of(scores.method, place), scores)
         for place, (name, scores) in enumerate(comparison.methods.items())
     ]
-    svg = _dots(rows, width=560)
+    temperatures = next(iter(comparison.methods.values())).temperatures
+    decodings = zip("●■▲", map(wording.temperature_words, temperatures), strict=False)
+    legend = "   ".join(f"{symbol} {words}" for symbol, words in decodings)
+    svg = _dots(rows, width=560, axis=f"response alignment, 95% intervals:   {legend}")
     style = _environment().get_template("picture.css.j2").render(light=figures.LIGHT)
     file = Path(out)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -240,7 +243,7 @@ def _main_figure(evaluations: Sequence[tuple[Evaluation, int]]) -> Markup:
     return _dots([(item.name, colour, item.scores) for item, colour in evaluations], width=440)
 
 
-def _dots(rows: Sequence[tuple[str, int, Scores]], *, width: int) -> Markup:
+def _dots(rows: Sequence[tuple[str, int, Scores]], *, width: int, axis: str = "") -> Markup:
     """Response alignment at every temperature, the headline strongest, with the anchors as lines."""
     first = rows[0][2]
     drawn = [
@@ -272,6 +275,7 @@ def _dots(rows: Sequence[tuple[str, int, Scores]], *, width: int) -> Markup:
         top=top,
         width=width,
         row_height=height,
+        axis=axis,
     )
 
 

@@ -130,12 +130,10 @@ def write_whole(file: Path, text: str) -> None:
         part.unlink(missing_ok=True)
 
 
-def cases(records: Iterable[Record], part: Part, judged: str) -> dict[str, float | None]:
-    """Scores by example: the mean over its samples; None if none of them has a verdict; absent if it was not judged."""
+def cases(records: Iterable[Record], judged: str) -> dict[str, float | None]:
+    """Scores of one series by example: the mean over its samples; None if none of them has a verdict; absent if it was not judged."""
     found: dict[str, list[float]] = {}
     for record in records:
-        if record.part != part:
-            continue
         if judged in record.verdicts:
             found.setdefault(record.id, []).append(record.verdicts[judged].score)
         elif judged in record.failed:

@@ -193,15 +193,24 @@ class Tables:
     def __init__(self, settings: Settings, records: Sequence[Record], users: Mapping[str, str]) -> None:
         self.settings = settings
         self.users = dict(users)
-        self._records = records
+        self._parts: dict[Part, list[Record]] = {}
+        for record in records:
+            self._parts.setdefault(record.part, []).append(record)
+
+    def records(self, part: Part) -> Sequence[Record]:
+        """The records of one series."""
+        return self._parts.get(part, [])
+
+    def _cases(self, part: Part, judged: str) -> Cases:
+        return cases(self.records(part), judged)
 
     def response(self, temperature: float) -> Cases:
         """Response alignment."""
-        return cases(self._records, Part("simulator", RESPONSE, temperature), RESPONSE)
+        return self._cases(Part("simulator", RESPONSE, temperature), RESPONSE)
 
     def state(self, dimension: str) -> Cases:
         """Response against response along one dimension."""
-        return cases(self._records, Part("simulator", RESPONSE, self.settings.temperatures[0]), dimension)
+        return self._cases(Part("simulator", RESPONSE, self.settings.temperatures[0]), dimension)
 
     def state_mean(self) -> Cases:
         """The mean over the dimensions."""
@@ -209,7 +218,7 @@ class Tables:
 
     def state_prompt(self, dimension: str) -> Cases:
         """The answer to a state prompt."""
-        return cases(self._records, Part("simulator", dimension, self.settings.temperatures[0]), dimension)
+        return self._cases(Part("simulator", dimension, self.settings.temperatures[0]), dimension)
 
     def state_prompt_mean(self) -> Cases:
         """The mean over the state prompts."""
@@ -218,7 +227,7 @@ class Tables:
     def anchor(self, name: str) -> Cases:
         """What an anchor scores."""
         temperature = self.settings.temperatures[0] if name == "other_persona" else None
-        return cases(self._records, Part(name, RESPONSE, temperature), RESPONSE)  # type: ignore[arg-type]
+        return self._cases(Part(name, RESPONSE, temperature), RESPONSE)  # type: ignore[arg-type]
 
     def estimate(self, table: Cases) -> Estimate:
         """A table's mean, its interval clustered by user."""
@@ -243,9 +252,7 @@ def compute_scores(
     """
     tables = Tables(settings, records, {example.id: example.user_id for example in examples})
     real = {example.id: example.response for example in examples}
-    temperatures = {
-        temperature_key(value): _at(value, tables, records, real, len(examples)) for value in settings.temperatures
-    }
+    temperatures = {temperature_key(value): _at(value, tables, real) for value in settings.temperatures}
     headline = temperatures[temperature_key(settings.temperatures[0])]
     anchors: dict[str, Estimate] = {name: tables.estimate(table) for name in ANCHORS if (table := tables.anchor(name))}
     return Scores(
@@ -261,16 +268,13 @@ def compute_scores(
         anchors=anchors,
         other_user_found=dict(Counter(record.note for record in records if record.by == "other_user")),
         real=Texts.of(list(real.values())),
-        embedding_similarity=_similar(settings, tables, records, real, similarity) if similarity else None,
+        embedding_similarity=_similar(settings, tables, real, similarity) if similarity else None,
         notes=_notes(headline, anchors, examples),
     )
 
 
-def _at(
-    temperature: float, tables: Tables, records: Sequence[Record], real: Mapping[str, str], examples: int
-) -> AtTemperature:
-    part = Part("simulator", RESPONSE, temperature)
-    own = [record for record in records if record.part == part]
+def _at(temperature: float, tables: Tables, real: Mapping[str, str]) -> AtTemperature:
+    own = tables.records(Part("simulator", RESPONSE, temperature))
     good = [record for record in own if not record.faults]
     return AtTemperature(
         response_alignment=tables.estimate(tables.response(temperature)),
@@ -281,12 +285,9 @@ def _at(
     )
 
 
-def _similar(
-    settings: Settings, tables: Tables, records: Sequence[Record], real: Mapping[str, str], similarity: Similarity
-) -> Estimate:
+def _similar(settings: Settings, tables: Tables, real: Mapping[str, str], similarity: Similarity) -> Estimate:
     """Mean similarity of each example's replies to the real one."""
-    part = Part("simulator", RESPONSE, settings.temperatures[0])
-    own = [record for record in records if record.part == part]
+    own = tables.records(Part("simulator", RESPONSE, settings.temperatures[0]))
     found: dict[str, list[float]] = {}
     for record, value in zip(own, similarity([(record.text, real[record.id]) for record in own]), strict=True):
         found.setdefault(record.id, []).append(value)
