@@ -47,9 +47,7 @@ from humanlm.simulation.card import ModelCard
 )
 @click.option("--anchors/--no-anchors", default=True, help="Calibrate the judge: truth, other users, other personas.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of everything that is drawn.")
-@click.option(
-    "--batch", default=128, show_default=True, type=click.IntRange(min=1), help="Examples between two writes."
-)
+@click.option("--batch", default=64, show_default=True, type=click.IntRange(min=1), help="Examples between two writes.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
 @click.option(
     "--resume", is_flag=True, help="Go on with an interrupted evaluation, and ask again where the judge failed."

@@ -146,8 +146,8 @@ def picture(comparison: Comparison, out: str | Path) -> Path:
     ]
     temperatures = next(iter(comparison.methods.values())).temperatures
     decodings = zip("●■▲", map(wording.temperature_words, temperatures), strict=False)
-    legend = "   ".join(f"{symbol} {words}" for symbol, words in decodings)
-    svg = _dots(rows, width=560, axis=f"response alignment, 95% intervals:   {legend}")
+    legend = " · ".join(f"{symbol} {words}" for symbol, words in decodings)
+    svg = _dots(rows, width=560, axis=f"response alignment, 95% intervals: {legend}")
     style = _environment().get_template("picture.css.j2").render(light=figures.LIGHT)
     file = Path(out)
     file.parent.mkdir(parents=True, exist_ok=True)

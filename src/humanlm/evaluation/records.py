@@ -131,7 +131,7 @@ def write_whole(file: Path, text: str) -> None:
 
 
 def cases(records: Iterable[Record], judged: str) -> dict[str, float | None]:
-    """Scores of one series by example: the mean over its samples; None if none of them has a verdict; absent if it was not judged."""
+    """Scores of one series by example: the mean over its samples; None if none has a verdict, absent if it was not judged."""
     found: dict[str, list[float]] = {}
     for record in records:
         if judged in record.verdicts:

@@ -72,7 +72,7 @@ def evaluate(
     pool: Sequence[Example] | None = None,
     similarity: Similarity | None = None,
     seed: int = 0,
-    batch: int = 128,
+    batch: int = 64,
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -157,7 +157,7 @@ def make_settings(
     state_prompts: bool | None = None,
     anchors: bool = True,
     seed: int = 0,
-    batch: int = 128,
+    batch: int = 64,
 ) -> Settings:
     """Settles everything an evaluation will do; see :func:`evaluate` for the arguments.
 

@@ -74,7 +74,7 @@ class Settings(_Data):
     asked_states: tuple[str, ...] = ()
     with_anchors: bool = True
     seed: int = 0
-    batch: int = Field(default=128, ge=1)
+    batch: int = Field(default=64, ge=1)
 
 
 class Texts(_Data):
