@@ -209,7 +209,7 @@ def test_out_of_memory_is_one_line(make_config: Make, monkeypatch: pytest.Monkey
     def full(*args: Any, **more: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(grpo, "generate", full)
+    monkeypatch.setattr(grpo, "generate_batches", full)
     with pytest.raises(RunError, match=r"out of memory; lower micro_batch \(now 12\).*nothing is saved yet"):
         train(make_config(), judge=WordJudge())
 

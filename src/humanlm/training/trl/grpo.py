@@ -14,7 +14,7 @@ from trl import GRPOConfig, GRPOTrainer
 from humanlm.errors import JudgeError
 from humanlm.judging import Group
 from humanlm.reply import parse_reply
-from humanlm.simulation.generate import Generation, generate
+from humanlm.simulation.generate import Generation, generate_batches
 from humanlm.training.plan import Plan, PromptTable, positions_of, token_limits
 from humanlm.training.schedule import Item, derive_seed
 from humanlm.training.scoring import Judged, judge_step
@@ -71,9 +71,16 @@ class Rounds:
             )
         ids = [prompt for item in items for prompt in [self.table[item]] * n]
         limits = [self.limits[item.target] for item in items for _ in range(n)]
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        seed = derive_seed(self.plan.config.seed, "rollout", step)
-        self._items, self._outputs = items, self._sample(model, ids, limits, seed)
+        self._items = items
+        self._outputs = generate_batches(
+            trainer.accelerator.unwrap_model(trainer.model),
+            self.tokenizer,
+            ids,
+            max_new_tokens=limits,
+            temperature=self.plan.config.temperature,
+            seed=derive_seed(self.plan.config.seed, "rollout", step),
+            batch_size=len(ids),
+        )
         self._prompt_tokens = sum(map(len, ids[::n]))
         self._seconds["rollout"] = time.perf_counter() - start
         return {"prompt_ids": ids, "completion_ids": [output.ids for output in self._outputs], "logprobs": None}
@@ -138,23 +145,6 @@ class Rounds:
         if step % config.samples_every == 0 and config.samples_groups:
             self.plan.folder.add_samples(self.judged.samples(step + 1, config.samples_groups))
         return self.judged.metrics(self._prompt_tokens) | {"seconds": dict(self._seconds)}
-
-    def _sample(self, model: Any, ids: list[list[int]], limits: list[int], seed: int) -> list[Generation]:
-        """Rows with the same limit are sampled together, so that short states do not wait for long responses."""
-        outputs: list[Generation | None] = [None] * len(ids)
-        for limit in sorted(set(limits)):
-            rows = [row for row, own in enumerate(limits) if own == limit]
-            found = generate(
-                model,
-                self.tokenizer,
-                [ids[row] for row in rows],
-                max_new_tokens=[limit] * len(rows),
-                temperature=self.plan.config.temperature,
-                seed=derive_seed(seed, limit),
-            )
-            for row, output in zip(rows, found, strict=True):
-                outputs[row] = output
-        return [output for output in outputs if output is not None]
 
 
 class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
