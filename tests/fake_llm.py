@@ -180,7 +180,7 @@ class FakeLLM:
         length = len(self.judge("x", truth, "")[0])
         default = [f"point {number}" for number in range(length)]
         found: dict[str, Any] = {
-            "key_points": points or ({d: default for d in dimensions} if dimensions else default),
+            "key_points": points or (dict.fromkeys(dimensions, default) if dimensions else default),
             "verdicts": rows,
         }
         return _spoil(found, fault, random.Random(f"{truth}{prompt[-50:]}"), dimensions)

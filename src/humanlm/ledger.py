@@ -27,10 +27,10 @@ _BUSY_SECONDS = 60.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS texts (hash TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS answers (
-    key TEXT PRIMARY KEY, created REAL, model TEXT, served_model TEXT, purpose TEXT, target TEXT, version TEXT,
-    prefix TEXT, prompt TEXT, answer TEXT, finish TEXT, refusal TEXT,
-    input_tokens INTEGER, cached_tokens INTEGER, output_tokens INTEGER, cost_usd REAL, latency_s REAL
-) WITHOUT ROWID;
+    key TEXT PRIMARY KEY, created REAL, model TEXT, served_model TEXT, purpose TEXT, target TEXT, version TEXT, prefix TEXT,
+    finish TEXT, refusal TEXT, input_tokens INTEGER, cached_tokens INTEGER, output_tokens INTEGER, cost_usd REAL, latency_s REAL,
+    answer TEXT, prompt TEXT
+);
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, created REAL, key TEXT, model TEXT, purpose TEXT, target TEXT, cause TEXT,
     input_tokens INTEGER, cached_tokens INTEGER, output_tokens INTEGER, cost_usd REAL, latency_s REAL
@@ -39,9 +39,9 @@ CREATE TABLE IF NOT EXISTS hits (
     model TEXT, purpose TEXT, target TEXT, count INTEGER NOT NULL, PRIMARY KEY (model, purpose, target)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS judged (
-    judge TEXT, key TEXT, created REAL, target TEXT, example_id TEXT, body TEXT, verdicts TEXT, error TEXT,
+    judge TEXT, key TEXT, created REAL, target TEXT, example_id TEXT, error TEXT, verdicts TEXT, body TEXT,
     PRIMARY KEY (judge, key)
-) WITHOUT ROWID;
+);
 """
 
 T = TypeVar("T")
@@ -180,12 +180,12 @@ class Ledger:
                 ) from error
 
     def get(self, key: str) -> Entry | None:
-        """The answer stored under a key, or None. Its prefix is left empty; :meth:`entries` fills it in."""
+        """The answer stored under a key, or None. Its prompt is left empty; :meth:`entries` gives it too."""
         with self._lock:
             if (waiting := self._answers.get(key)) is not None:
-                return waiting
+                return waiting._replace(prefix="", prompt="")
         row = self._guarded(lambda open_: open_.execute(_GET, (key,)).fetchone())
-        return None if row is None else Entry(*row)
+        return None if row is None else Entry(*row)._replace(prefix="", prompt="")
 
     def put(self, entry: Entry) -> None:
         """Stores an answer and counts the call that brought it."""
@@ -246,8 +246,8 @@ class Ledger:
             for prefix in new:
                 open_.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (prefix_hash(prefix), prefix))
             marks = self._prefixes | {prefix: prefix_hash(prefix) for prefix in new}
-            rows = [(entry.key, now, *entry[1:6], marks[entry.prefix], *entry[7:]) for entry in self._answers.values()]
-            open_.executemany(f"INSERT OR REPLACE INTO answers VALUES ({','.join('?' * 17)})", rows)
+            rows = [(*entry[:6], marks[entry.prefix], *entry[7:], now) for entry in self._answers.values()]
+            open_.executemany(_PUT, rows)
             open_.executemany(f"INSERT INTO events VALUES (NULL, {','.join('?' * 11)})", self._events)
             open_.executemany(
                 "INSERT INTO hits VALUES (?, ?, ?, ?) "
@@ -255,8 +255,9 @@ class Ledger:
                 [(*place, count) for place, count in self._hits.items()],
             )
             open_.executemany(
-                "INSERT OR REPLACE INTO judged VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(item.judge, item.key, now, *item[2:]) for item in self._judged.values()],
+                "INSERT OR REPLACE INTO judged (judge, key, target, example_id, body, verdicts, error, created) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(*item, now) for item in self._judged.values()],
             )
             open_.execute("COMMIT")
         except sqlite3.Error:
@@ -300,12 +301,15 @@ class Ledger:
                 self._open = None
 
 
-_ANSWER_COLUMNS = (
-    "key, model, served_model, purpose, target, version, {prefix}, prompt, answer, finish, refusal, "
-    "input_tokens, cached_tokens, output_tokens, cost_usd, latency_s"
+_COLUMNS = "key, model, served_model, purpose, target, version, {}, answer, finish, refusal, {}"
+_NUMBERS = "input_tokens, cached_tokens, output_tokens, cost_usd, latency_s"
+# the prompt stands last in its row, on pages that a look-up does not read
+_GET = f"SELECT {_COLUMNS.format('NULL, NULL', _NUMBERS)} FROM answers WHERE key = ?"
+_PUT = f"INSERT OR REPLACE INTO answers ({_COLUMNS.format('prefix, prompt', _NUMBERS)}, created) VALUES ({','.join('?' * 17)})"
+_ENTRIES = (
+    f"SELECT {_COLUMNS.format('body, prompt', _NUMBERS)} "
+    "FROM answers LEFT JOIN texts ON prefix = hash ORDER BY created, key"
 )
-_GET = f"SELECT {_ANSWER_COLUMNS.format(prefix=repr(''))} FROM answers WHERE key = ?"
-_ENTRIES = f"SELECT {_ANSWER_COLUMNS.format(prefix='body')} FROM answers LEFT JOIN texts ON prefix = hash ORDER BY created, key"
 _JUDGED = "SELECT judge, key, target, example_id, body, verdicts, error FROM judged ORDER BY created, judge, key"
 _SPENT = (
     "SELECT count(*), coalesce(sum(cost_usd), 0.0), count(*) FILTER (WHERE cause = '' AND cost_usd IS NULL) FROM events"

@@ -236,7 +236,10 @@ class LLMJudge(Judge):
         if ledger is None:
             return
         group = case.group
-        body = json.dumps(group.model_dump(mode="python", exclude={"example": {"metadata"}}), default=str)
+        try:
+            body = group.model_dump_json(exclude={"example": {"metadata"}})
+        except ValueError:  # lone surrogates, which JSON can hold only as escapes
+            body = json.dumps(group.model_dump(mode="python", exclude={"example": {"metadata"}}), default=str)
         key = digest([body, case.kind, self.rubric.version])
         ledger.record(Judged(self.name, key, group.target, group.example.id, body, verdicts, error))
 

@@ -46,13 +46,13 @@ class Sheet(NamedTuple):
     """One group as the judge sees it.
 
     Attributes:
-        turns: The conversation, made inert.
+        turns: The conversation, made inert: number, author and text of each message.
         truth: The real message; None where it is not shown.
         candidates: In the order in which they are shown.
         order: ``order[i]`` is the place in the group of the candidate shown at place i.
     """
 
-    turns: tuple[Turn, ...]
+    turns: tuple[tuple[int, str, str], ...]
     truth: str | None
     candidates: tuple[Candidate, ...]
     order: tuple[int, ...]
@@ -145,7 +145,8 @@ class Rubric:
             turns=sheet.turns,
             truth=sheet.truth,
             candidates=sheet.candidates,
-            missing=list(missing),
+            ids=", ".join(candidate.id for candidate in sheet.candidates),
+            missing=", ".join(missing),
             key_points=key_points,
             complaint=complaint,
         )
@@ -192,24 +193,23 @@ def shown_text(text: str, limit: int = TEXT_LIMIT) -> str:
 
 
 @lru_cache(maxsize=256)
-def shown_context(context: tuple[Turn, ...]) -> tuple[Turn, ...]:
+def shown_context(context: tuple[Turn, ...]) -> tuple[tuple[int, str, str], ...]:
     """A conversation as a judge sees it; of one that is too long, the beginning and the end."""
     turns = [
-        Turn(author=" ".join(shown_text(turn.author).split())[:NAME_LIMIT] or "somebody", text=shown_text(turn.text))
-        for turn in context
+        (number, " ".join(shown_text(turn.author).split())[:NAME_LIMIT] or "somebody", shown_text(turn.text))
+        for number, turn in enumerate(context, start=1)
     ]
-    if sum(len(turn.text) for turn in turns) <= CONTEXT_LIMIT:
+    if sum(len(text) for *_, text in turns) <= CONTEXT_LIMIT:
         return tuple(turns)
-    room = CONTEXT_LIMIT - len(turns[0].text)
-    tail: list[Turn] = []
+    room = CONTEXT_LIMIT - len(turns[0][2])
+    tail: list[tuple[int, str, str]] = []
     for turn in reversed(turns[1:]):
-        room -= len(turn.text)
+        room -= len(turn[2])
         if room < 0:
             break
         tail.insert(0, turn)
     left_out = len(turns) - 1 - len(tail)
-    note = Turn(author="(note)", text=f"[{left_out} messages left out here]")
-    return (turns[0], note, *tail)
+    return (turns[0], (2, "(note)", f"[{left_out} messages left out here]"), *tail)
 
 
 @lru_cache(maxsize=256)

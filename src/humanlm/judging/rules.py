@@ -58,5 +58,5 @@ def _runs(context: tuple[Turn, ...]) -> frozenset[tuple[str, ...]]:
     runs: set[tuple[str, ...]] = set()
     for turn in context:
         words = _words(turn.text)
-        runs.update(words[start : start + COPIED_NGRAM] for start in range(len(words) - COPIED_NGRAM + 1))
+        runs.update(zip(*(words[start:] for start in range(COPIED_NGRAM)), strict=False))
     return frozenset(runs)
