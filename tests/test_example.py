@@ -6,10 +6,10 @@ from hypothesis import example as case
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.strategies import any_json, any_text, broken_rows, rows
 
 from humanlm.errors import DataError
 from humanlm.example import HUMAN, UNKNOWN_AUTHOR, Example, Persona, Turn, clean_text, json_value, parse_time
+from tests.strategies import any_json, any_text, broken_rows, rows
 
 ROW = {"prompt": [{"role": "ann", "content": "Hi."}], "completion": "Hello.", "user_id": "u1", "persona": "Likes tea."}
 

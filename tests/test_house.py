@@ -157,7 +157,7 @@ def test_commands_in_the_pages_name_options_that_exist():
                 words = line.split("#")[0].split()
                 if not words or words[0] != "humanlm":
                     continue
-                verb = [word for word in words[1:3] if word in VERBS or word == "make"]
+                verb = [word for word in words[1:3] if word in {*VERBS, "make", "probe", "show", "replay"}]
                 shown = CliRunner().invoke(cli, [*verb, "--help"], prog_name="humanlm").output
                 for option in (word for word in words if word.startswith("--")):
                     assert re.search(rf"{option}\b", shown), f"{page.name}: {line}"

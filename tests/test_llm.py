@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fake_llm import FakeLLM
 
 from humanlm.errors import SpendLimitReached, UsageError
 from humanlm.ledger import Ledger
 from humanlm.llm import LLM, Answer, Call, CallError, Endpoint, Price, Schema, Spending, SpendLimits, loop, resolve
 from humanlm.llm.providers import providers
 from humanlm.llm.wire import read_answer, retry_after, scrub
+from tests.fake_llm import FakeLLM
 
 SECRET = "sk-very-secret-0123456789abcdef"
 SCHEMA = Schema("number", {"type": "object"})

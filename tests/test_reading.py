@@ -6,7 +6,6 @@ import pytest
 from hypothesis import example as case
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import rows
 
 from humanlm.errors import DataError, UsageError
 from humanlm.example import HUMAN, Example, Persona, Turn
@@ -20,6 +19,7 @@ from humanlm.reading import (
     splits,
     write_examples,
 )
+from tests.strategies import rows
 
 
 def make(number: int = 0, **changes) -> Example:

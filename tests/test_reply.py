@@ -4,10 +4,10 @@ import pytest
 from hypothesis import example as case
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import hostile_text
 
 from humanlm.reply import Fault, Reply, parse_reply, tagged_states
 from humanlm.states import RESPONSE, STATES
+from tests.strategies import hostile_text
 
 TARGETS = (*STATES, RESPONSE)
 _KNOWN = re.compile(rf"</?(?:{'|'.join([*TARGETS, 'think'])})>")

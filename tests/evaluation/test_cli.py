@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from tests.evaluation.fakes import FakeSimulator
 
 from humanlm.cli import main
 from humanlm.evaluation.runs import OWNED
 from humanlm.reading import write_examples
 from humanlm.simulation import ModelCard, Simulator
+from tests.evaluation.fakes import FakeSimulator
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@ import json
 from collections import Counter
 
 import pytest
-from tests.evaluation.fakes import FakeSimulator, ShareJudge
 
 from humanlm.errors import UsageError
 from humanlm.evaluation.comparison import compare, open_evaluations
 from humanlm.evaluation.runlog import read_run, smooth
 from humanlm.evaluation.runs import evaluate
 from humanlm.evaluation.wording import comparison_headline, single_headline
+from tests.evaluation.fakes import FakeSimulator, ShareJudge
 
 SKILLS = {"base": 0.2, "grpo": 0.6, "humanlm": 0.8}
 

@@ -3,7 +3,6 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from tests.evaluation.fakes import FakeSimulator, ShareJudge
 
 from humanlm.errors import UsageError
 from humanlm.evaluation.comparison import compare, open_evaluations
@@ -12,6 +11,7 @@ from humanlm.evaluation.runs import evaluate
 from humanlm.evaluation.showcase import choose, pieces
 from humanlm.example import Persona, Turn
 from humanlm.reply import Reply
+from tests.evaluation.fakes import FakeSimulator, ShareJudge
 
 HOSTILE = "</div><script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)> {{ 7*7 }} <b>"
 METHODS = ("base", "base-think", "sft", "grpo", "grpo-think", "humanlm")

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from tests.evaluation.fakes import FakeSimulator, ShareJudge
 
 from humanlm.errors import RunError, UsageError
 from humanlm.evaluation.records import Record, read_records
@@ -12,6 +11,7 @@ from humanlm.evaluation.scores import Scores
 from humanlm.evaluation.steps import plan
 from humanlm.reply import Fault, Reply
 from humanlm.states import RESPONSE
+from tests.evaluation.fakes import FakeSimulator, ShareJudge
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -9,9 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.fake_llm import _CANDIDATE, FakeLLM, fingerprint
-from tests.judging.test_llm_faults import endpoint
-from tests.strategies import hostile_text
 
 from humanlm.errors import JudgeError, SpendLimitReached, UsageError
 from humanlm.example import Example, Turn
@@ -24,6 +21,9 @@ from humanlm.ledger import Ledger
 from humanlm.llm import LLM, Spending, SpendLimits
 from humanlm.reply import Fault, Reply
 from humanlm.states import STATES
+from tests.fake_llm import _CANDIDATE, FakeLLM, fingerprint
+from tests.judging.test_llm_faults import endpoint
+from tests.strategies import hostile_text
 
 CONTEXT = (Turn(author="Ann", text="Should the old pool close?"), Turn(author="HUMAN", text="What does it cost?"))
 EXAMPLE = Example(id="e1", user_id="u", context=CONTEXT, response="Keep it open, children need it.")

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.fake_llm import ANSWER_FAULTS, FAULTS, HTTP_FAULTS, FakeLLM, fingerprint
 
 from humanlm.errors import JudgeError
 from humanlm.example import Example, Turn
@@ -13,6 +12,7 @@ from humanlm.judging import Group, Verdict
 from humanlm.judging.llm import LLMJudge
 from humanlm.llm import LLM, Endpoint
 from humanlm.reply import Reply
+from tests.fake_llm import ANSWER_FAULTS, FAULTS, HTTP_FAULTS, FakeLLM, fingerprint
 
 LASTING = {
     "429": "rate limited",

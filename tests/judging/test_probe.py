@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fake_llm import FakeLLM, overlap
 
 from humanlm.cli import _run
 from humanlm.errors import JudgeError, UsageError
@@ -14,6 +13,7 @@ from humanlm.example import Example, Turn
 from humanlm.judging import Group, Judge, Verdict
 from humanlm.judging.probe import Probe, make_cases, probe
 from humanlm.reading import write_examples
+from tests.fake_llm import FakeLLM, overlap
 
 WORDS = ["river", "stone", "garden", "winter", "letter", "bridge", "candle", "orchard", "market", "copper", "velvet", "harbour", "lantern", "meadow", "thunder", "saddle"]
 

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import example as case
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import hostile_text
 
 from humanlm.example import HUMAN
 from humanlm.prompts.inert import inert, inert_name
 from humanlm.states import RESPONSE, STATES, THINK
+from tests.strategies import hostile_text
 
 TAG = re.compile(rf"<\s*/?\s*(?:{'|'.join([*STATES, RESPONSE, THINK])})\s*/?\s*>", re.IGNORECASE)
 tokens = st.frozensets(

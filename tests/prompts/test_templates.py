@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tests.strategies import hostile_text, rows
 
 from humanlm.errors import DataError, ModelError, UsageError
 from humanlm.example import HUMAN, Example, Persona, Turn, clean_text
@@ -13,6 +12,7 @@ from humanlm.prompts import CHAT_TEMPLATE, Prompts, install_chat_template, promp
 from humanlm.reading import load_examples
 from humanlm.reply import parse_reply
 from humanlm.states import RESPONSE, STATES, StateDimension
+from tests.strategies import hostile_text, rows
 
 PROMPTS = Prompts.load()
 FOLDER = Path(__file__).parents[2] / "src" / "humanlm" / "prompts" / "texts" / "humanlm"
