@@ -142,16 +142,22 @@ def test_a_path_that_is_no_ledger_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a folder"):
         Ledger(tmp_path)
     (tmp_path / "text").write_text("not a database, but long enough to be taken for one " * 50)
-    with pytest.raises(UsageError, match="cannot be opened as a ledger"):
+    with pytest.raises(UsageError, match="not a ledger"):
         Ledger(tmp_path / "text")
+    (tmp_path / "torn").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    with pytest.raises(UsageError, match="cannot be opened as a ledger"):
+        Ledger(tmp_path / "torn").get("a")
     with sqlite3.connect(tmp_path / "newer") as newer:
         newer.execute("PRAGMA user_version = 99")
     with pytest.raises(UsageError, match="format 99"):
-        Ledger(tmp_path / "newer")
+        Ledger(tmp_path / "newer").get("a")
+    Ledger(tmp_path / "deep" / "unused.sqlite")
+    assert not (tmp_path / "deep").exists()  # a ledger that is not used leaves nothing behind
 
 
 def test_a_ledger_that_breaks_says_how_to_go_on(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.spent()
     with sqlite3.connect(tmp_path / "l.sqlite") as other:
         other.execute("DROP TABLE events")
     ledger.put(entry("a"))

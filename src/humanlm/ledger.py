@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from humanlm.errors import RunError, UsageError
 
 _FORMAT = 1
+_SQLITE = b"SQLite format 3\0"
 _PENDING_ROWS = 64
 _PENDING_SECONDS = 1.0
 _BUSY_SECONDS = 60.0
@@ -108,26 +109,26 @@ class Spent(NamedTuple):
 
 
 class Ledger:
-    """One ledger file. Cheap to make; writes are gathered and reach the file within a second, at :meth:`flush` and at exit.
+    """One ledger file, opened or made when it is first used. Writes are gathered and reach it within a second or two, at
+    :meth:`flush` and at exit.
 
     Attributes:
         path: The file.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Opens or creates a ledger.
+        """Names a ledger; nothing is written yet.
 
         Raises:
-            UsageError: The path is no ledger, or cannot be opened.
+            UsageError: There is something else at the path.
         """
         self.path = Path(path)
         self._reset()
         self._prefixes: dict[str, str] = {}
         if self.path.is_dir():
             raise UsageError(f"{self.path}: a folder: name the ledger's file, e.g. {self.path / 'ledger.sqlite'}")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock:
-            self._connection()
+        if self.path.is_file() and _head(self.path) not in (b"", _SQLITE):
+            raise UsageError(f"{self.path}: not a ledger: name another file or move it away")
         _LEDGERS.add(self)
 
     def _reset(self) -> None:
@@ -149,6 +150,7 @@ class Ledger:
 
     def _connection(self) -> sqlite3.Connection:
         if self._open is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 connection = sqlite3.connect(
                     self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -317,6 +319,17 @@ _SPENT = (
 
 _LEDGERS: "weakref.WeakSet[Ledger]" = weakref.WeakSet()
 _INHERITED: list[Any] = []
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE))
+
+
+def remove_ledger(path: Path) -> None:
+    """Removes a ledger that nobody has open, with the files that SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def prefix_hash(text: str) -> str:

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 import click
 
+from humanlm.cli.options import JUDGE_HELP, judge_cost_options
 from humanlm.errors import RunError, claim_folder
 from humanlm.evaluation.runs import evaluate, make_settings
 from humanlm.evaluation.scores import Scores, Settings, sorted_json, temperature_key
 from humanlm.evaluation.steps import plan
 from humanlm.evaluation.wording import interval, number, single_headline, temperature_words
 from humanlm.judging import open_judge
+from humanlm.ledger import remove_ledger
+from humanlm.llm import SpendLimits
 from humanlm.metrics.intervals import Estimate
 from humanlm.prompts import Prompts
 from humanlm.reading import load_examples
@@ -25,9 +28,8 @@ from humanlm.simulation.card import ModelCard
 )
 @click.option("--model", required=True, help="A run folder, a model folder or a Hub id.")
 @click.option("--data", required=True, help="A folder of splits, a .jsonl or .parquet file, or a Hub dataset id.")
-@click.option(
-    "--judge", "judge_name", required=True, help="rule (the world's), embedding[:MODEL], package.module:Class."
-)
+@click.option("--judge", "judge_name", required=True, help=JUDGE_HELP)
+@judge_cost_options
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--split", default="test", show_default=True, help="Which split of the data.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use at most this many examples.")
@@ -59,6 +61,10 @@ def command(
     model: str,
     data: str,
     judge_name: str,
+    judge_url: str | None,
+    judge_repeats: int | None,
+    max_cost: float | None,
+    max_calls: int | None,
     out: Path,
     split: str,
     limit: int | None,
@@ -78,7 +84,15 @@ def command(
     options["temperatures"] = _numbers(temperatures)
     if out.exists() and not dry_run:
         claim_folder(out, overwrite=overwrite, resume=resume)
-    judge = open_judge(judge_name)
+    if overwrite and not dry_run:
+        remove_ledger(out / "ledger.sqlite")
+    judge = open_judge(
+        judge_name,
+        url=judge_url,
+        ledger=out / "ledger.sqlite",
+        limits=SpendLimits(max_cost=max_cost, max_calls=max_calls),
+        repeats=judge_repeats or 1,
+    )
     examples = load_examples(data, split, limit)
     options["source"] = data
     if dry_run:

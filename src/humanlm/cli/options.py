@@ -14,16 +14,14 @@ JUDGE_HELP = (
 
 
 def judge_cost_options(function: F) -> F:
-    """Adds ``--judge-url``, ``--judge-repeats``, ``--max-cost`` and ``--max-calls``."""
+    """Adds ``--judge-url``, ``--judge-repeats``, ``--max-cost`` and ``--max-calls``; None where they are not given."""
     for option in reversed(
         [
             click.option("--judge-url", help="An OpenAI-compatible server; --judge is then the model's name there."),
             click.option(
                 "--judge-repeats",
-                default=1,
-                show_default=True,
                 type=click.IntRange(min=1),
-                help="Judge each group this often, in other orders; the score is the mean.",
+                help="Judge each group this often, in other orders; the score is the mean.  [default: 1]",
             ),
             click.option(
                 "--max-cost", type=click.FloatRange(min=0), help="Stop before the judge costs more US dollars."

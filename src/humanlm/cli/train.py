@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from humanlm.cli.options import JUDGE_HELP, judge_cost_options
 from humanlm.training.config import TrainConfig
 from humanlm.training.methods import METHODS
 from humanlm.training.plan import Plan
@@ -23,7 +24,8 @@ _METHODS = "; ".join(f"{method.name}: {method.about}" for method in METHODS.valu
 @click.argument("method")
 @click.option("--data", help="A folder of splits, a .jsonl or .parquet file, or a Hub dataset id.")
 @click.option("--model", help="What to start from: a Hub id, a model folder or a run folder.")
-@click.option("--judge", help="What scores rollouts: rule (the world's), embedding[:MODEL], package.module:Class.")
+@click.option("--judge", help=f"What scores rollouts: {JUDGE_HELP}")
+@judge_cost_options
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder.")
 @click.option("--engine", help="What runs the optimisation: trl.")
 @click.option(

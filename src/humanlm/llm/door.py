@@ -288,7 +288,7 @@ class _Session:
         api = self.client.completions if call.completion else self.client.chat.completions
         create: Any = api.with_raw_response.create
         # the whole body goes as extra: the client's check of each message against its types takes longer than everything else
-        stub = {"prompt": ""} if call.completion else {"messages": []}
+        stub: dict[str, Any] = {"prompt": ""} if call.completion else {"messages": []}
         try:
             async with asyncio.timeout(self.endpoint.call_s):
                 raw = await create(model=self.endpoint.model, **stub, extra_body=body)

@@ -1,5 +1,6 @@
 """Limits on what a run may spend. Reaching one is a clean stop, not a failure of the judge."""
 
+import math
 import threading
 import time
 from typing import NamedTuple
@@ -37,9 +38,9 @@ class Spending:
         self.limits = limits or SpendLimits()
         self._ledger = ledger
         self._lock = threading.Lock()
-        self._base = ledger.spent() if ledger is not None else Spent(0, 0.0, 0)
+        self._base = Spent(0, 0.0, 0)
         self._calls, self._cost, self._flying = 0, 0.0, 0
-        self._renewed_at = time.monotonic()
+        self._renewed_at = -math.inf  # what the ledger holds is read at the first request, not before
 
     def __getstate__(self) -> dict[str, object]:
         return {"limits": self.limits, "ledger": self._ledger}

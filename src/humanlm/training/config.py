@@ -24,6 +24,12 @@ class TrainConfig(BaseModel):
         data: A folder of splits, one file, or a Hub dataset id.
         model: A Hub id, a model folder or a run folder to start from.
         judge: What scores rollouts, as after ``--judge``; not used by ``sft``.
+        judge_url: A server for a language model that is in no table of providers.
+        judge_repeats: How often each group is judged, in other orders; the score is the mean.
+        judge_temperature: Of language models that take one. The recipe trains with 1, which makes repeats differ.
+        judge_rubric: A folder of judging templates instead of the package's.
+        max_cost: US dollars the judge may cost, resumed parts included.
+        max_calls: Requests the judge may get, resumed parts included.
         out: The run folder.
         engine: What runs the optimisation.
         split: Which split of the data is trained on.
@@ -61,6 +67,12 @@ class TrainConfig(BaseModel):
     data: str
     model: str
     judge: str = ""
+    judge_url: str | None = None
+    judge_repeats: int = Field(default=1, ge=1)
+    judge_temperature: float = Field(default=0.0, ge=0, le=2)
+    judge_rubric: str | None = None
+    max_cost: float | None = Field(default=None, ge=0)
+    max_calls: int | None = Field(default=None, ge=0)
     out: Path
     engine: str = "trl"
     split: str = "train"
@@ -111,7 +123,7 @@ class TrainConfig(BaseModel):
     def _fits(self) -> Self:
         if find_method(self.method).kind == "rl" and not self.judge:
             raise UsageError(
-                f"method {self.method!r} needs a judge: add --judge (rule, embedding or package.module:Class)"
+                f"method {self.method!r} needs a judge: add --judge (rule, embedding, provider/model or package.module:Class)"
             )
         if self.engine not in ENGINES:
             raise unknown_name("engine", self.engine, ENGINES)

@@ -11,6 +11,7 @@ import yaml
 
 from humanlm import __version__
 from humanlm.errors import RunError, UsageError, claim_folder
+from humanlm.ledger import remove_ledger
 from humanlm.prompts import Prompts
 from humanlm.simulation import ModelCard
 from humanlm.training.config import TrainConfig
@@ -18,6 +19,7 @@ from humanlm.training.config import TrainConfig
 STEP = "step-"
 FREE_ON_RESUME = frozenset(
     {"out", "save_every", "keep_checkpoints", "samples_every", "samples_groups", "max_failed_steps", "device"}
+    | {"max_cost", "max_calls", "judge_url"}  # the same judge may have moved to another server
     | {"micro_batch", "gradient_checkpointing"}  # so that a run that ran out of memory can go on
 )
 """Settings that change what is learnt by rounding at most, and may differ when a run goes on."""
@@ -45,6 +47,7 @@ class RunFolder:
         self.model = path / "model"
         self.checkpoints = path / "checkpoints"
         self.staging = self.checkpoints / ".part"
+        self.ledger = path / "ledger.sqlite"
         self._config = path / "config.yaml"
         self._facts = path / "run.json"
         self._metrics = path / "metrics.jsonl"
@@ -145,6 +148,7 @@ class RunFolder:
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self._config, self._facts, self._metrics, self._samples):
             file.unlink(missing_ok=True)
+        remove_ledger(self.ledger)
 
     def _must_agree(self, config: TrainConfig, facts: Mapping[str, Any]) -> None:
         try:

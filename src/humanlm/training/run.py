@@ -8,6 +8,7 @@ from typing import Any
 from humanlm import __version__
 from humanlm.errors import ModelError, RunError
 from humanlm.judging import Judge, open_judge
+from humanlm.llm import SpendLimits
 from humanlm.prompts import Prompts
 from humanlm.reading import fingerprint, load_examples
 from humanlm.simulation import ModelCard
@@ -57,6 +58,7 @@ def train(
         UsageError: The configuration, the data's path or the output folder is wrong.
         DataError: The data holds a row that is no example, or a prompt that does not fit.
         ModelError: The model cannot be loaded or used.
+        SpendLimitReached: The judge has reached ``max_cost`` or ``max_calls``; what is learnt is saved.
         RunError: The run had to stop: interrupted, disk full, judge down, diverged. The message says how to go on.
     """
     plan, facts = prepare(config, judge=judge, progress=progress)
@@ -99,7 +101,7 @@ def prepare(
     states = load_states(config.states) if config.states else None
     own = known[1] if known and config.prompts is None and states is None else None
     prompts = own or Prompts.load(config.prompts or (known[0].prompts if known else "humanlm"), states=states)
-    used = (judge or open_judge(config.judge)) if method.kind == "rl" else None
+    used = (judge or _open_judge(config, prompts)) if method.kind == "rl" else None
     token_limits(config, prompts, None)  # finds wrong names
     examples = load_examples(config.data, config.split, config.limit)
     items = schedule(examples, method, config, used, states=tuple(prompts.states))
@@ -117,6 +119,7 @@ def prepare(
         states=tuple(prompts.states) if method.asks_states else (),
         base_model=config.model,
         data_fingerprint=facts["data_fingerprint"],
+        max_tokens=config.max_tokens,
         seed=config.seed,
         humanlm_version=__version__,
     )
@@ -124,6 +127,19 @@ def prepare(
     return Plan(
         config, examples, items, prompts, used, RunFolder(config.out), card, shown, Interrupts(shown.note)
     ), facts
+
+
+def _open_judge(config: TrainConfig, prompts: Prompts) -> Judge:
+    return open_judge(
+        config.judge,
+        url=config.judge_url,
+        ledger=RunFolder(config.out).ledger,
+        limits=SpendLimits(max_cost=config.max_cost, max_calls=config.max_calls),
+        repeats=config.judge_repeats,
+        rubric=config.judge_rubric,
+        states=prompts.states,
+        temperature=config.judge_temperature,
+    )
 
 
 def _optimise(plan: Plan, facts: dict[str, Any], newest: tuple[Path, int] | None, *, resume: bool) -> tuple[Path, int]:
