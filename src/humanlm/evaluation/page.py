@@ -23,7 +23,7 @@ from humanlm.evaluation.runlog import Budget, RunLog, is_run, read_run, smooth
 from humanlm.evaluation.scores import SCORES, AtTemperature, Scores, temperature_key
 from humanlm.evaluation.showcase import show
 from humanlm.metrics.intervals import Estimate
-from humanlm.states import RESPONSE
+from humanlm.states import RESPONSE, STATES
 
 SHAPES = ("circle", "square", "triangle")
 _SMOOTHING = 20
@@ -189,14 +189,15 @@ def _headline(evaluations: Sequence[Evaluation], comparison: Comparison | None, 
 
 
 def _notes(evaluations: Sequence[Evaluation], comparison: Comparison | None) -> list[str]:
-    """Every evaluation's notes, those that all share once."""
+    """Every evaluation's notes, each once, with the names of those it is about unless that is all."""
     notes = list(comparison.notes) if comparison is not None else []
-    said = [note for item in evaluations for note in item.scores.notes]
+    about: dict[str, list[str]] = {}
     for item in evaluations:
         for note in item.scores.notes:
-            shared = len(evaluations) == 1 or said.count(note) == len(evaluations)
-            notes.append(note if shared else f"{item.name}: {note}")
-    return list(dict.fromkeys(notes))
+            about.setdefault(note, []).append(item.name)
+    for note, names in about.items():
+        notes.append(note if len(names) == len(evaluations) else f"{', '.join(names)}: {note}")
+    return notes
 
 
 def _rows(evaluations: Sequence[Evaluation], comparison: Comparison | None, series: Sequence[int]) -> list[TableRow]:
@@ -315,9 +316,10 @@ def _in_order(evaluations: Sequence[Evaluation], dimensions: Collection[str]) ->
 
 
 def _curve_figures(logs: Sequence[tuple[str, int, RunLog]]) -> list[tuple[str, Markup]]:
-    """Reward by target, a panel each; the response first."""
+    """Reward by target, a panel each: the response, then the states in the paper's order."""
     targets = list(dict.fromkeys(target for _, _, log in logs for target in log.targets()))
-    targets.sort(key=lambda target: target != RESPONSE)
+    order = [RESPONSE, *STATES, *targets]
+    targets.sort(key=order.index)
     panels = {
         target: [
             Curve(name, colour, tuple(smooth(raw, max(1, len(raw) // _SMOOTHING))), tuple(raw))

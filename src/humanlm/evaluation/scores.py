@@ -302,8 +302,9 @@ def _notes(headline: AtTemperature, anchors: Mapping[str, Estimate], examples: S
         )
     alignment = headline.response_alignment
     if headline.format_rate < LOW_FORMAT:
+        share = f"Only {headline.format_rate:.1%}" if headline.format_rate else "None"
         notes.append(
-            f"Only {headline.format_rate:.1%} of the outputs had the form that was asked for, and the others score 0 by "
+            f"{share} of the outputs had the form that was asked for, and the others score 0 by "
             f"rule: these figures say nothing about how well the model simulates people."
         )
     if alignment.missing:
@@ -316,9 +317,15 @@ def _notes(headline: AtTemperature, anchors: Mapping[str, Estimate], examples: S
     if alignment.users < 2:
         notes.append("All scored responses are one person's, so there is no interval.")
     other, mine = anchors.get("other_user"), alignment.mean
-    if other is not None and other.mean is not None and mine is not None and mine < other.mean:
+    if (
+        other
+        and other.mean is not None
+        and mine is not None
+        and mine < other.mean
+        and headline.format_rate >= LOW_FORMAT
+    ):
         notes.append(
-            f"Another user's real reply scores {other.mean:.3f}, more than the simulator's {mine:.3f}: "
-            f"it is no better than saying what somebody else said."
+            f"Another user's real reply scores {other.mean:.3f}, more than the simulator's own replies: "
+            f"no better than saying what somebody else said."
         )
     return tuple(notes)
