@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from humanlm.errors import ModelError
 from humanlm.prompts import Prompts
@@ -24,6 +24,7 @@ class ModelCard(BaseModel):
         states: The state dimensions it was trained on, in order; empty for methods that train the response alone.
         base_model: The model it was trained from.
         data_fingerprint: Digest of the training examples.
+        max_tokens: New tokens a target may have, where the run set its own limit.
         seed: The run's seed.
         step: Updates done.
         humanlm_version: The version of this program that wrote it.
@@ -39,6 +40,7 @@ class ModelCard(BaseModel):
     states: tuple[str, ...] = ()
     base_model: str = ""
     data_fingerprint: str = ""
+    max_tokens: dict[str, int] = Field(default_factory=dict)
     seed: int = 0
     step: int = 0
     humanlm_version: str = ""

@@ -9,11 +9,9 @@ from humanlm.example import Example, Persona, Turn
 from humanlm.prompts import Prompts
 from humanlm.reply import Reply, parse_reply
 from humanlm.simulation.card import ModelCard
+from humanlm.simulation.limits import positions_of, token_limit
 from humanlm.simulation.loading import load_tokenizer, load_weights, model_folder
 from humanlm.states import RESPONSE
-
-RESPONSE_TOKENS = 512
-THINKING_RESPONSE_TOKENS = 1024
 
 
 class Simulator:
@@ -131,16 +129,13 @@ class Simulator:
         return self.think and target == RESPONSE
 
     def token_limit(self, target: str) -> int:
-        """New tokens a target may have: the state's own limit, 512 for a response, 1,024 if it reasons first."""
+        """New tokens a target may have: as it was trained, else as :func:`humanlm.simulation.limits.token_limit` says."""
         self.prompts.check_target(target)
-        if target != RESPONSE:
-            return self.prompts.states[target].max_tokens
-        limit = THINKING_RESPONSE_TOKENS if self.think else RESPONSE_TOKENS
-        positions = getattr(self.model.config, "max_position_embeddings", None)
-        return min(limit, positions // 2) if positions else limit
+        states, own = self.prompts.states, self.card.max_tokens
+        return token_limit(target, states, think=self.think, own=own, positions=positions_of(self.model))
 
     def _prompts(self, examples: Sequence[Example], target: str, limit: int) -> list[list[int]]:
-        positions = getattr(self.model.config, "max_position_embeddings", None)
+        positions = positions_of(self.model)
         room = positions - limit if positions else None
         if room is not None and room <= 0:
             raise ModelError(

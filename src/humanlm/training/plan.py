@@ -10,8 +10,7 @@ from humanlm.example import Example
 from humanlm.judging import Judge
 from humanlm.prompts import Prompts
 from humanlm.simulation import ModelCard
-from humanlm.simulation.simulator import RESPONSE_TOKENS, THINKING_RESPONSE_TOKENS
-from humanlm.states import RESPONSE
+from humanlm.simulation.limits import token_limit
 from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
 from humanlm.training.interrupts import Interrupts
@@ -70,18 +69,10 @@ def token_limits(config: TrainConfig, prompts: Prompts, positions: int | None) -
     for name in config.max_tokens:
         if name not in prompts.targets:
             raise unknown_name("target in max_tokens", name, prompts.targets)
-    response = THINKING_RESPONSE_TOKENS if method.think else RESPONSE_TOKENS
-    limits = {
-        target: config.max_tokens.get(target, response if target == RESPONSE else prompts.states[target].max_tokens)
+    return {
+        target: token_limit(target, prompts.states, think=method.think, own=config.max_tokens, positions=positions)
         for target in method.targets(prompts.states)
     }
-    return {target: min(limit, positions // 2) if positions else limit for target, limit in limits.items()}
-
-
-def positions_of(model: Any) -> int | None:
-    """How many positions a model has, if its configuration says so."""
-    found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(found) if found else None
 
 
 class PromptTable:

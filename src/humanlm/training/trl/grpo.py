@@ -15,7 +15,8 @@ from humanlm.errors import JudgeError
 from humanlm.judging import Group
 from humanlm.reply import parse_reply
 from humanlm.simulation.generate import Generation, generate_batches
-from humanlm.training.plan import Plan, PromptTable, positions_of, token_limits
+from humanlm.simulation.limits import positions_of
+from humanlm.training.plan import Plan, PromptTable, token_limits
 from humanlm.training.schedule import Item, derive_seed
 from humanlm.training.scoring import Judged, judge_step
 from humanlm.training.trl.engine import arguments

@@ -13,7 +13,8 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from humanlm.errors import DataError
 from humanlm.prompts.inert import inert
 from humanlm.simulation.generate import end_token_ids
-from humanlm.training.plan import Plan, positions_of
+from humanlm.simulation.limits import positions_of
+from humanlm.training.plan import Plan
 from humanlm.training.schedule import Item
 from humanlm.training.trl.engine import arguments
 from humanlm.training.trl.watch import Watch
