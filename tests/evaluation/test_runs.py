@@ -9,6 +9,7 @@ from humanlm.evaluation.records import Record, read_records
 from humanlm.evaluation.runs import OWNED, evaluate, make_settings
 from humanlm.evaluation.scores import Scores
 from humanlm.evaluation.steps import plan
+from humanlm.reading import load_examples
 from humanlm.reply import Fault, Reply
 from humanlm.states import RESPONSE
 from tests.evaluation.fakes import FakeSimulator, ShareJudge
@@ -219,3 +220,13 @@ def test_records_read_back(examples):
     )
     assert Record.model_validate_json(record.line()) == record
     assert record.line().count("\n") == 1
+
+
+def test_real_rows_flow_through_every_step(tmp_path, humanual_sample):
+    rows = load_examples(humanual_sample, "test")
+    scores = run(tmp_path / "a", rows, temperatures=(0.4,), samples=1, batch=64)
+    assert scores.data.examples == len(rows) == 30
+    assert scores.response_alignment.n == 30
+    assert sum(scores.other_user_found.values()) == 30
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert page.count('<article class="case">') == 10
