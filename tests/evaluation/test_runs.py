@@ -230,3 +230,10 @@ def test_real_rows_flow_through_every_step(tmp_path, humanual_sample):
     assert sum(scores.other_user_found.values()) == 30
     page = (tmp_path / "a" / "report.html").read_text()
     assert page.count('<article class="case">') == 10
+
+
+def test_no_two_batches_share_a_seed(tmp_path, examples):
+    simulator = FakeSimulator("humanlm", 0.5)
+    run(tmp_path / "a", examples, simulator=simulator)
+    seeds = [seed for _, _, seed, _ in simulator.calls]
+    assert len(seeds) == len(set(seeds)) > 20
