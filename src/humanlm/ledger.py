@@ -109,8 +109,9 @@ class Spent(NamedTuple):
 
 
 class Ledger:
-    """One ledger file, opened or made when it is first used. Writes are gathered and reach it within a second or two, at
-    :meth:`flush` and at exit.
+    """One ledger file, opened or made when it is first used.
+
+    Writes are gathered and reach the file within a second or two, at :meth:`flush` and at exit.
 
     Attributes:
         path: The file.

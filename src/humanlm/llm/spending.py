@@ -59,7 +59,7 @@ class Spending:
             calls, cost = self._base.calls + self._calls, self._base.cost_usd + self._cost
             if self.limits.max_calls is not None and calls + self._flying >= self.limits.max_calls:
                 raise SpendLimitReached(
-                    f"spend limit reached: {calls:,} of {self.limits.max_calls:,} requests made: "
+                    f"spend limit reached: {calls + self._flying:,} of {self.limits.max_calls:,} requests made: "
                     "raise --max-calls and go on with --resume"
                 )
             if self.limits.max_cost is not None:
