@@ -188,6 +188,7 @@ def main() -> None:
     groups = make_groups(options.groups)
     found = measure(url, groups, options.concurrency, options.rounds)
     bound = max(options.latency * options.groups / options.concurrency, options.groups * found["ours"] / 1e3)
+    bare_bound = max(options.latency * options.groups / options.concurrency, options.groups * found["bare"] / 1e3)
     report = {
         "settings": vars(options),
         "cores": os.cpu_count(),
@@ -198,6 +199,7 @@ def main() -> None:
         "ms CPU a group, from the ledger": found["hits"],
         "wall s": found["ours wall"],
         "wall / max(latency bound, CPU bound)": found["ours wall"] / bound,
+        "the same of the bare client": found["bare wall"] / bare_bound,
         "groups a second from the ledger": options.groups / found["hits wall"],
         "ledger bytes a group": found["ledger bytes a group"],
         "ledger hits a second, 4 processes": hits(url),

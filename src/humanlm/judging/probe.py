@@ -317,6 +317,8 @@ def _checks(seen: Sequence[_Seen], groups: int, failed: int, repeats: int, judge
     mean_truth, mean_contradiction = (
         sum(values) / len(values) if values else math.nan for values in (truth, contradiction)
     )
+    # a judge that fails on the contradiction shall not fail here for the same reason
+    floor = min(mean_contradiction, CONTRADICTION_AT_MOST) - BETWEEN_MARGIN
     checks = [
         Check(
             name="answers",
@@ -344,7 +346,7 @@ def _checks(seen: Sequence[_Seen], groups: int, failed: int, repeats: int, judge
             "another user's response",
             other,
             "in between",
-            lambda value: mean_contradiction - BETWEEN_MARGIN <= value <= mean_truth - BETWEEN_MARGIN,
+            lambda value: floor <= value <= mean_truth - BETWEEN_MARGIN,
             "somebody else's words must score below the truth and not below its contradiction",
         ),
         mean_check(
