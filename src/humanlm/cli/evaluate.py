@@ -26,7 +26,9 @@ from humanlm.simulation.card import ModelCard
 @click.command(
     name="evaluate", epilog="Example: humanlm evaluate --model runs/first --data my-data --judge embedding --out eval"
 )
-@click.option("--model", required=True, help="A run folder, a model folder or a Hub id.")
+@click.option("--model", required=True, help="A run folder, a model folder, a Hub id, or api:provider/model.")
+@click.option("--model-url", help="A server that has loaded the model: it answers instead of this machine.")
+@click.option("--served-as", help="The model's name on that server.  [default: as in --model]")
 @click.option("--data", required=True, help="A folder of splits, a .jsonl or .parquet file, or a Hub dataset id.")
 @click.option("--judge", "judge_name", required=True, help=JUDGE_HELP)
 @judge_cost_options
@@ -59,6 +61,8 @@ from humanlm.simulation.card import ModelCard
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     model: str,
+    model_url: str | None,
+    served_as: str | None,
     data: str,
     judge_name: str,
     judge_url: str | None,
@@ -100,7 +104,7 @@ def command(
         return _show(settings, plan(settings, examples, judge), out, as_json=as_json)
     from humanlm.simulation import Simulator
 
-    simulator = Simulator.load(model, device=device, think=think, prompts=prompts)
+    simulator = Simulator.load(model, device=device, think=think, prompts=prompts, url=model_url, served_as=served_as)
     try:
         with _bar() as progress:
             scores = evaluate(

@@ -46,6 +46,7 @@ class Call:
         schema: What the answer must look like, if it must be JSON.
         salt: Tells apart several askings of the same question.
         completion: Whether to continue the rendered text through ``/completions`` instead of chatting.
+        ids: The token ids to continue, where the text would not give them again.
         seed: Passed on to the server, which may or may not honour it.
         extra: Further fields of the body, as sorted pairs.
     """
@@ -60,6 +61,7 @@ class Call:
     schema: Schema | None = None
     salt: str = ""
     completion: bool = False
+    ids: tuple[int, ...] = ()
     seed: int | None = None
     extra: tuple[tuple[str, Any], ...] = ()
 
@@ -76,6 +78,7 @@ class Call:
                 self.prompt,
                 self.salt,
                 self.completion,
+                self.ids,
                 self.seed,
                 self.extra,
             ]
@@ -140,7 +143,7 @@ def body_of(call: Call, endpoint: Endpoint, structured: str) -> dict[str, Any]:
     """The request's JSON body."""
     body: dict[str, Any] = {"model": endpoint.model}
     if call.completion:
-        body |= {"prompt": call.prompt, "max_tokens": call.max_tokens}
+        body |= {"prompt": list(call.ids) or call.prompt, "max_tokens": call.max_tokens}
     else:
         messages = [{"role": "system", "content": call.system}] if call.system else []
         body["messages"] = [*messages, {"role": "user", "content": call.prompt}]

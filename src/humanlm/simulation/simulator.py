@@ -32,22 +32,35 @@ class Simulator:
 
     @classmethod
     def load(
-        cls, model: str | Path, *, device: str = "auto", think: bool | None = None, prompts: str | Path | None = None
+        cls,
+        model: str | Path,
+        *,
+        device: str = "auto",
+        think: bool | None = None,
+        prompts: str | Path | None = None,
+        url: str | None = None,
+        served_as: str | None = None,
     ) -> "Simulator":
-        """Loads a run folder, a Hugging Face folder or a Hub id.
+        """Loads a run folder, a Hugging Face folder or a Hub id, or connects to where it is served.
 
         A model trained by HumanLM brings its own prompt templates; any other is asked with the package's.
 
         Args:
-            model: What to load.
+            model: What to load; ``api:provider/model`` for a hosted chat model.
             device: ``auto``, ``cpu``, ``cuda`` ...
             think: Whether it reasons before it replies; by default as it was trained, else not.
             prompts: A built-in prompt set or a folder, instead of the model's own.
+            url: An OpenAI-compatible server that has loaded this model; then only its tokenizer is loaded here.
+            served_as: The model's name on that server; by default ``model``.
 
         Raises:
             ModelError: There is no such model, or it cannot be loaded.
-            UsageError: There is no such prompt set.
+            UsageError: There is no such prompt set, provider or key.
         """
+        if url is not None or str(model).startswith("api:"):
+            from humanlm.simulation.served import connect
+
+            return connect(model, url=url, served_as=served_as, think=think, prompts=prompts)
         folder = model_folder(model)
         card, own = (ModelCard.read(folder) if folder else None) or (ModelCard(), None)
         used = Prompts.load(prompts) if prompts is not None else own or Prompts.load()
@@ -107,22 +120,41 @@ class Simulator:
             no_repeat_ngram: 0 allows repetitions.
             batch_size: Prompts generated at once.
         """
-        from humanlm.simulation.generate import generate_batches
-
-        think = self.thinks(target)
+        think, states = self.thinks(target), self.prompts.states
         limit = max_new_tokens or self.token_limit(target)
-        outputs = generate_batches(
-            self.model,
-            self.tokenizer,
+        outputs = self._generate(
             self._prompts(examples, target, limit),
-            max_new_tokens=[limit] * len(examples),
+            limit,
             temperature=temperature,
             seed=seed,
             no_repeat_ngram=no_repeat_ngram,
             batch_size=batch_size,
         )
-        states = self.prompts.states
         return [parse_reply(output.text, target, think=think, ended=output.ended, states=states) for output in outputs]
+
+    def _generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        limit: int,
+        *,
+        temperature: float,
+        seed: int,
+        no_repeat_ngram: int,
+        batch_size: int,
+    ) -> Sequence[Any]:
+        """One output a prompt with ``text`` and ``ended``; where the weights are elsewhere, a subclass asks there."""
+        from humanlm.simulation.generate import generate_batches
+
+        return generate_batches(
+            self.model,
+            self.tokenizer,
+            prompts,
+            max_new_tokens=[limit] * len(prompts),
+            temperature=temperature,
+            seed=seed,
+            no_repeat_ngram=no_repeat_ngram,
+            batch_size=batch_size,
+        )
 
     def thinks(self, target: str) -> bool:
         """States are never reasoned about; the response is, if the model is a thinking one."""
