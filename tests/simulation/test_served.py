@@ -30,7 +30,7 @@ def folder(chatml_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> P
         num_attention_heads=2,
         num_key_value_heads=2,
         head_dim=16,
-        max_position_embeddings=512,
+        max_position_embeddings=2048,
         eos_token_id=chatml_tokenizer.eos_token_id,
         pad_token_id=chatml_tokenizer.pad_token_id,
     )
@@ -88,7 +88,7 @@ def test_token_ids_and_replies_equal_those_of_the_local_model(folder: Path, serv
         expected = local._prompts(rows, target, limit)
         assert sorted(server.seen) == sorted(expected)  # type: ignore[attr-defined]
         assert [reply.text for reply in theirs] == [reply.text for reply in ours]
-        assert max(map(len, expected)) <= 512 - limit
+        assert max(map(len, expected)) <= 2048 - limit
     assert {request["model"] for request in server.requests} == {"mine"}
     assert all(request["add_special_tokens"] is False for request in server.requests)
 

@@ -44,6 +44,7 @@ class ServedSimulator(Simulator):
     """
 
     llm: LLM
+    _warned: bool = False
 
     @classmethod
     def connect(
@@ -95,7 +96,8 @@ class ServedSimulator(Simulator):
         no_repeat_ngram: int,
         batch_size: int,
     ) -> list[_Output]:
-        if no_repeat_ngram:
+        if no_repeat_ngram and not self._warned:
+            self._warned = True
             logger.warning(
                 "%s: a server samples without the no-repeat rule: its replies may repeat themselves", self.name
             )
