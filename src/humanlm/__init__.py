@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from humanlm.judging import Judge as Judge
     from humanlm.judging import Verdict as Verdict
     from humanlm.judging.embedding import EmbeddingJudge as EmbeddingJudge
+    from humanlm.judging.llm import LLMJudge as LLMJudge
     from humanlm.prompts import render_prompt as render_prompt
     from humanlm.reading import load_examples as load_examples
     from humanlm.reply import Reply as Reply
@@ -30,6 +31,7 @@ _HOMES = {
     "Example": "example",
     "HumanLMError": "errors",
     "Judge": "judging",
+    "LLMJudge": "judging.llm",
     "Persona": "example",
     "Reply": "reply",
     "STATES": "states",

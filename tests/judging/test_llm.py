@@ -163,6 +163,19 @@ def test_segments_of_traces_are_judged_where_they_exist(server: FakeLLM) -> None
     assert list(result[1]["goal"].matches) == fingerprint("goal: lose", "", "goal")[0]
 
 
+def test_the_same_messages_along_several_dimensions_can_share_a_call(server: FakeLLM) -> None:
+    groups = [group("a", "b", target=target) for target in ("stance", "response", "goal")]
+    other = EXAMPLE.model_copy(update={"id": "e2"})
+    groups += [group("a", "b", target="goal", example=other), group("a", "c", target="value")]
+    results = judge_at(server, one_call=True).judge_all(groups)
+    assert server.count == 4
+    for asked, found, shared in zip(groups, results, (True, False, True, False, False), strict=True):
+        assert not isinstance(found, JudgeError)
+        for reply, verdict in zip(asked.replies, found, strict=True):
+            wanted = fingerprint(reply.text, "", asked.target if shared else "")
+            assert (list(verdict.matches), verdict.penalty) == wanted
+
+
 @pytest.mark.parametrize("fault", ["missing", "truncated", "reordered", "nan", "renamed", "contradicting"])
 def test_faults_with_many_dimensions_mix_nothing_up(server: FakeLLM, fault: str) -> None:
     server.plan = lambda case, attempt: fault if attempt < 2 else None

@@ -15,7 +15,24 @@ from humanlm.judging.probe import Probe, make_cases, probe
 from humanlm.reading import write_examples
 from tests.fake_llm import FakeLLM, overlap
 
-WORDS = ["river", "stone", "garden", "winter", "letter", "bridge", "candle", "orchard", "market", "copper", "velvet", "harbour", "lantern", "meadow", "thunder", "saddle"]
+WORDS = [
+    "river",
+    "stone",
+    "garden",
+    "winter",
+    "letter",
+    "bridge",
+    "candle",
+    "orchard",
+    "market",
+    "copper",
+    "velvet",
+    "harbour",
+    "lantern",
+    "meadow",
+    "thunder",
+    "saddle",
+]
 
 
 def examples(count: int = 12) -> list[Example]:
@@ -133,7 +150,7 @@ def test_the_verbs_from_probe_to_replay(server: FakeLLM, tmp_path: Path, capsys:
     write_examples(data, examples())
     words = ["judge", "probe", "--judge", "m", "--judge-url", server.url, "--data", data, "--limit", 6, "--repeats", 3]
     assert humanlm(*words, "--dry-run") == 0
-    assert "18 calls" in capsys.readouterr().out
+    assert "18 requests" in capsys.readouterr().out
     assert server.count == 0
     assert humanlm(*words, "--ledger", ledger) == 0
     out = capsys.readouterr().out

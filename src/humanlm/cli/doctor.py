@@ -23,7 +23,10 @@ def command(as_json: bool) -> int:
     """Say what is installed, which keys are set (never their values), which device there is, and what would run."""
     installed = {module: _version(module) for modules in _PARTS.values() for module in modules}
     ready = {part: all(installed[module] for module in modules) for part, modules in _PARTS.items()}
-    keys = {key: key in os.environ for key in _KEYS}
+    from humanlm.llm.providers import providers
+
+    served = [str(entry["key"]) for entry in providers().values() if entry.get("key") and not entry.get("key_optional")]
+    keys = {key: bool(os.environ.get(key)) for key in (*_KEYS, *served)}
     report = {
         "humanlm": __version__,
         "python": platform.python_version(),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from humanlm.cli.options import JUDGE_HELP, judge_cost_options
+from humanlm.cli.options import JUDGE_HELP, cost_words, judge_cost_options
 from humanlm.errors import RunError, claim_folder
 from humanlm.evaluation.runs import evaluate, make_settings
 from humanlm.evaluation.scores import Scores, Settings, sorted_json, temperature_key
@@ -32,6 +32,7 @@ from humanlm.simulation.card import ModelCard
 @click.option("--data", required=True, help="A folder of splits, a .jsonl or .parquet file, or a Hub dataset id.")
 @click.option("--judge", "judge_name", required=True, help=JUDGE_HELP)
 @judge_cost_options
+@click.option("--one-call", is_flag=True, help="Language models: all state dimensions in one call; cheaper, coarser.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--split", default="test", show_default=True, help="Which split of the data.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use at most this many examples.")
@@ -67,6 +68,7 @@ def command(
     judge_name: str,
     judge_url: str | None,
     judge_repeats: int | None,
+    one_call: bool,
     max_cost: float | None,
     max_calls: int | None,
     out: Path,
@@ -96,6 +98,7 @@ def command(
         ledger=out / "ledger.sqlite",
         limits=SpendLimits(max_cost=max_cost, max_calls=max_calls),
         repeats=judge_repeats or 1,
+        one_call=one_call,
     )
     examples = load_examples(data, split, limit)
     options["source"] = data
@@ -152,13 +155,15 @@ def _show(settings: Settings, planned: Any, out: Path, *, as_json: bool) -> int:
     if as_json:
         import json
 
-        click.echo(json.dumps({**planned._asdict(), "settings": settings.model_dump(mode="json")}, indent=1))
+        shown = {**planned._asdict(), "judge_cost": planned.judge_cost.model_dump(mode="json")}
+        click.echo(json.dumps({**shown, "settings": settings.model_dump(mode="json")}, indent=1))
         return 0
     decodings = ", ".join(map(temperature_words, settings.temperatures))
     click.echo(
         f"{settings.name}: {planned.examples:,} examples of {settings.data.users:,} users, {decodings}\n"
         f"  {planned.generations:,} generations, at most {planned.groups:,} judge groups ({settings.judge})\n"
-        f"  would write {out}; no weights were loaded, nothing was written"
+        + (f"  judge: {cost_words(planned.judge_cost)}\n" if planned.judge_cost.calls else "")
+        + f"  would write {out}; no weights were loaded, nothing was written"
     )
     return 0
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from humanlm.cli.options import JUDGE_HELP
+from humanlm.cli.options import JUDGE_HELP, cost_words
 from humanlm.states import RESPONSE
 
 
@@ -86,11 +86,7 @@ def _tell_estimate(name: str, needed: Any, *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"judge": name, **needed.model_dump(mode="json")}, indent=1))
         return 0
-    cost = "unknown" if needed.cost_usd is None else f"${needed.cost_usd:.4f}"
-    click.echo(
-        f"{name}: {needed.calls:,} calls, about {needed.input_tokens:,} tokens in and {needed.output_tokens:,} out, "
-        f"cost {cost}; nothing was asked"
-    )
+    click.echo(f"{name}: {cost_words(needed) or 'no requests'}; nothing was asked")
     return 0
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from humanlm.cli.options import JUDGE_HELP
+from humanlm.cli.options import JUDGE_HELP, cost_words
 from humanlm.errors import UsageError
 
 
@@ -102,8 +102,7 @@ def replay(
     items = judged_groups(ledger, limit, other_than=judge.name)
     if dry_run:
         needed = judge.estimate([item.group for item in items])
-        cost = "unknown" if needed.cost_usd is None else f"${needed.cost_usd:.4f}"
-        click.echo(f"{judge.name}: {len(items):,} groups, {needed.calls:,} calls, cost {cost}; nothing was asked")
+        click.echo(f"{judge.name}: {len(items):,} groups; {cost_words(needed) or 'no requests'}; nothing was asked")
         return 0
     found = replayed(judge, items)
     if as_json:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from humanlm.cli.options import JUDGE_HELP, judge_cost_options
+from humanlm.cli.options import JUDGE_HELP, cost_words, judge_cost_options
+from humanlm.judging.base import Estimate, expected_cost
 from humanlm.training.config import TrainConfig
 from humanlm.training.methods import METHODS
 from humanlm.training.plan import Plan
@@ -75,12 +76,17 @@ def _show(config: TrainConfig, *, as_json: bool) -> int:
     targets = Counter(item.target for item in plan.items)
     tokens = _prompt_tokens(plan)
     calls = len(plan.items) if plan.judge else 0
+    judged = (
+        [(plan.examples[item.example_index], item.target) for item in plan.items[:_ESTIMATED]] if plan.judge else []
+    )
+    cost = expected_cost(plan.judge, judged, config.n, calls) if plan.judge else Estimate()
     summary = {
         "config": config.dump(),
         **facts,
         "prompts": len(plan.items),
         "rollouts": config.steps * config.rollouts,
         "judge_calls": calls,
+        "judge_cost": cost.model_dump(mode="json"),
         "prompt_tokens": tokens,
         "targets": dict(targets),
     }
@@ -91,6 +97,8 @@ def _show(config: TrainConfig, *, as_json: bool) -> int:
         f"{config.method}: {config.steps} steps x {config.groups} prompts x {config.n} from {facts['examples']} examples"
     )
     click.echo(f"  {summary['rollouts']:,} rollouts, at most {calls:,} judge calls ({config.judge or 'no judge'})")
+    if cost.calls:
+        click.echo(f"  judge: {cost_words(cost)}")
     click.echo(f"  about {tokens:,} prompt tokens, each read by {config.n} rollouts")
     click.echo("  prompts by target: " + ", ".join(f"{name} {count}" for name, count in targets.items()))
     click.echo(f"  would write {config.out}; nothing was loaded or written")

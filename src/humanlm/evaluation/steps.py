@@ -9,7 +9,10 @@ from humanlm.evaluation.records import Part
 from humanlm.evaluation.scores import Settings
 from humanlm.example import Example
 from humanlm.judging import Judge
+from humanlm.judging.base import Estimate, expected_cost
 from humanlm.states import RESPONSE
+
+_ESTIMATED = 50
 
 
 class Batch(NamedTuple):
@@ -41,21 +44,28 @@ class Plan(NamedTuple):
         examples: Examples scored.
         generations: Texts the simulator writes.
         groups: Groups the judge sees at most (malformed outputs need no judge).
+        judge_cost: What these would take at most.
     """
 
     examples: int
     generations: int
     groups: int
+    judge_cost: Estimate
 
 
 def plan(settings: Settings, examples: Sequence[Example], judge: Judge, pool: Sequence[Example] | None = None) -> Plan:
     """Counts what an evaluation would do, without doing it."""
     generations = groups = 0
+    first: list[tuple[Example, str]] = []
     for batch in make_batches(settings, examples, judge, pool or examples):
         if batch.part.by in ("simulator", "other_persona"):
             generations += len(batch.examples) * batch.samples
-        groups += sum(judge.covers(example, target) for example in batch.examples for target in batch.judged)
-    return Plan(len(examples), generations, groups)
+        pairs = [
+            (example, target) for example in batch.examples for target in batch.judged if judge.covers(example, target)
+        ]
+        groups += len(pairs)
+        first += pairs[: max(0, _ESTIMATED - len(first))]
+    return Plan(len(examples), generations, groups, expected_cost(judge, first, settings.samples, groups))
 
 
 def make_batches(

@@ -73,6 +73,37 @@ class Estimate(BaseModel):
     output_tokens: int = 0
     cost_usd: float | None = 0.0
 
+    def times(self, factor: float) -> "Estimate":
+        """The same for so many times as much."""
+        return Estimate(
+            calls=round(self.calls * factor),
+            input_tokens=round(self.input_tokens * factor),
+            output_tokens=round(self.output_tokens * factor),
+            cost_usd=None if self.cost_usd is None else self.cost_usd * factor,
+        )
+
+
+def expected_cost(judge: "Judge", pairs: Sequence[tuple[Example, str]], size: int, total: int) -> Estimate:
+    """What a judge would take for groups that do not exist yet; their replies are taken to be as long as the real response.
+
+    Args:
+        judge: The judge.
+        pairs: Some of the examples and targets that will be judged.
+        size: Replies a group.
+        total: Groups that will be judged.
+    """
+    if not pairs:
+        return Estimate()
+    groups = [
+        Group(
+            example=example,
+            target=target,
+            replies=tuple(Reply(text=f"{example.response} {number}") for number in range(size)),
+        )
+        for example, target in pairs
+    ]
+    return judge.estimate(groups).times(total / len(pairs))
+
 
 class Judge(ABC):
     """Base of all judges. A subclass says how to assess groups; what needs no judge is settled here.

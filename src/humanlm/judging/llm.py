@@ -50,6 +50,7 @@ class LLMJudge(Judge):
         states: Mapping[str, StateDimension] = STATES,
         temperature: float = 0.0,
         strict: bool = False,
+        one_call: bool = False,
         rounds: int = 4,
     ) -> None:
         """Makes a judge of a model.
@@ -60,11 +61,13 @@ class LLMJudge(Judge):
             states: The dimensions that may be judged, besides the response.
             temperature: Sampling temperature, where the model takes one.
             strict: Penalise states that talk about another dimension.
+            one_call: Ask about whole messages along several dimensions at once: cheaper, and one dimension may colour another.
             rounds: How often it may be asked about one group before the group fails.
         """
         self.llm, self.rubric, self.states = llm, rubric or Rubric.load(), states
         self.name = llm.endpoint.name
-        self.temperature, self.strict, self.rounds = temperature, strict, max(1, rounds)
+        self.temperature, self.strict, self.one_call = temperature, strict, one_call
+        self.rounds = max(1, rounds)
 
     @property
     def tally(self) -> Tally:
@@ -97,12 +100,30 @@ class LLMJudge(Judge):
         return case.system, self.rubric.task(case.sheet)
 
     def _assess(self, groups: Sequence[Group]) -> list[list[Verdict] | JudgeError]:
-        cases = (self._case(group, self._kind(group), ()) for group in groups)
-        outcomes = self._settle(cases)
-        return [
-            outcome if isinstance(outcome, JudgeError) else [verdicts[""] for verdicts in outcome]
-            for outcome in outcomes
-        ]
+        batches = list(self._batches(groups).values())
+        cases = (self._case(groups[batch[0]], *self._question([groups[place] for place in batch])) for batch in batches)
+        answers: list[list[Verdict] | JudgeError] = [JudgeError("not judged")] * len(groups)
+        for batch, outcome in zip(batches, self._settle(cases, size=len(batches)), strict=True):
+            for place in batch:
+                name = groups[place].target if len(batch) > 1 else ""
+                answers[place] = (
+                    outcome if isinstance(outcome, JudgeError) else [verdicts[name] for verdicts in outcome]
+                )
+        return answers
+
+    def _batches(self, groups: Sequence[Group]) -> dict[object, list[int]]:
+        """Places of the groups that are asked about in one call: all by themselves, or the same messages together."""
+        found: dict[object, list[int]] = {}
+        for place, group in enumerate(groups):
+            together = self.one_call and self._kind(group) == "messages"
+            texts = tuple(reply.text for reply in group.replies)
+            found.setdefault((group.example.id, texts, group.repeat) if together else place, []).append(place)
+        return found
+
+    def _question(self, groups: Sequence[Group]) -> tuple[Kind, tuple[str, ...]]:
+        if len(groups) == 1:
+            return self._kind(groups[0]), ()
+        return "states", tuple(dict.fromkeys(group.target for group in groups))
 
     def judge_dimensions(
         self, groups: Sequence[Group], dimensions: Sequence[str] | None = None, *, segments: bool = False

@@ -34,6 +34,7 @@ def open_judge(
     states: Mapping[str, StateDimension] = STATES,
     temperature: float = 0.0,
     strict: bool = False,
+    one_call: bool = False,
 ) -> Judge:
     """Makes the judge that a spec names, or a panel of several.
 
@@ -49,6 +50,7 @@ def open_judge(
         states: The dimensions that may be judged.
         temperature: Of language models that take one.
         strict: Whether language models penalise states that talk about another dimension.
+        one_call: Whether language models judge whole replies along all asked dimensions in one call.
 
     Raises:
         UsageError: There is no such judge, its key is not set, or a limit on cost cannot be kept.
@@ -77,6 +79,7 @@ def open_judge(
                 states=states,
                 temperature=temperature,
                 strict=strict,
+                one_call=one_call,
             )
             if maker is None
             else _make(*maker)

@@ -318,7 +318,7 @@ def _checks(seen: Sequence[_Seen], groups: int, failed: int, repeats: int, judge
         sum(values) / len(values) if values else math.nan for values in (truth, contradiction)
     )
     # a judge that fails on the contradiction shall not fail here for the same reason
-    floor = min(mean_contradiction, CONTRADICTION_AT_MOST) - BETWEEN_MARGIN
+    floor = mean_contradiction - BETWEEN_MARGIN if mean_contradiction <= CONTRADICTION_AT_MOST else 0.0
     checks = [
         Check(
             name="answers",
