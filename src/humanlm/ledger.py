@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from humanlm.errors import RunError, UsageError
+from humanlm.errors import HumanLMError, RunError, UsageError
 
 _FORMAT = 1
 _SQLITE = b"SQLite format 3\0"
@@ -46,6 +47,8 @@ CREATE TABLE IF NOT EXISTS judged (
 """
 
 T = TypeVar("T")
+
+logger = logging.getLogger("humanlm.ledger")
 
 
 class Entry(NamedTuple):
@@ -352,7 +355,10 @@ def _after_fork() -> None:
 
 def _at_exit() -> None:
     for ledger in list(_LEDGERS):
-        ledger.close()
+        try:
+            ledger.close()
+        except HumanLMError as error:
+            logger.error("%s", error)
 
 
 os.register_at_fork(after_in_child=_after_fork)

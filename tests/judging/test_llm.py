@@ -1,6 +1,7 @@
 """The language-model judge: what it is shown, how it is read, what it costs, what it leaves in the ledger."""
 
 import json
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -261,6 +262,13 @@ def test_a_users_rubric_is_used_and_told_apart(server: FakeLLM, tmp_path: Path) 
     (tmp_path / "system.j2").write_text("{{ nothing }}")
     with pytest.raises(UsageError, match=r"system\.j2 cannot be rendered"):
         judge_at(server, rubric=Rubric.load(tmp_path)).judge(group("a"))
+
+
+def test_a_judge_can_be_sent_to_workers(server: FakeLLM, tmp_path: Path) -> None:
+    judge = open_judge("my-model", url=server.url, ledger=tmp_path / "l.sqlite", repeats=2)
+    sent = pickle.loads(pickle.dumps(judge))
+    assert sent.judge(group("a", "b")) == judge.judge(group("a", "b"))
+    assert server.count == 2
 
 
 def test_open_judge_makes_judges_of_served_models(server: FakeLLM, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from humanlm.cli import _run
 from humanlm.errors import JudgeError, UsageError
 from humanlm.example import Example, Turn
 from humanlm.judging import Group, Judge, Verdict
-from humanlm.judging.probe import Probe, make_cases, probe
+from humanlm.judging.cases import make_cases
+from humanlm.judging.probe import Probe, probe
 from humanlm.reading import write_examples
 from tests.fake_llm import FakeLLM, overlap
 

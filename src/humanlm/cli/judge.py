@@ -63,7 +63,8 @@ def probe_command(
     in several orders. Exit code 1 if the judge fails a check.
     """
     from humanlm.judging import open_judge
-    from humanlm.judging.probe import estimate, make_cases, probe
+    from humanlm.judging.cases import make_cases
+    from humanlm.judging.probe import estimate, probe
     from humanlm.llm import SpendLimits
     from humanlm.reading import load_examples
 

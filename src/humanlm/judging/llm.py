@@ -64,7 +64,7 @@ class LLMJudge(Judge):
             one_call: Ask about whole messages along several dimensions at once: cheaper, and one dimension may colour another.
             rounds: How often it may be asked about one group before the group fails.
         """
-        self.llm, self.rubric, self.states = llm, rubric or Rubric.load(), states
+        self.llm, self.rubric, self.states = llm, rubric or Rubric.load(), dict(states)
         self.name = llm.endpoint.name
         self.temperature, self.strict, self.one_call = temperature, strict, one_call
         self.rounds = max(1, rounds)

@@ -1,28 +1,18 @@
 """Is this judge good for this data? Anchors, position, length and consistency, measured before money is spent."""
 
 import math
-import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from humanlm.errors import JudgeError, UsageError
-from humanlm.example import Example
 from humanlm.judging.base import Estimate, Group, Judge, Verdict
+from humanlm.judging.cases import CONTRADICTION, HALF, OTHER, PADDED, TRUTH, Case
 from humanlm.judging.panel import agreement
 from humanlm.llm import Tally
-from humanlm.reply import Reply
 from humanlm.states import RESPONSE
 
-TRUTH, CONTRADICTION, OTHER, HALF, PADDED = "truth", "contradiction", "another user", "half", "half, padded"
-_SHORTEST_WORDS = 8
-_PADDING = (
-    "Well, that is how it looks to me, and I have looked at it for quite a while by now.",
-    "There is of course more that one could say, and many people have said many things.",
-    "In the end everybody has to know for themselves, as so often.",
-    "Anyway, this is only what came to my mind when I read all of that.",
-)
 _RESAMPLES = 2000
 
 TRUTH_AT_LEAST = 0.9
@@ -103,20 +93,6 @@ class Probe(BaseModel):
         return all(check.passed is not False for check in self.checks)
 
 
-class Case(NamedTuple):
-    """One example with its candidates; ``roles[i]`` says what ``texts[i]`` is."""
-
-    example: Example
-    roles: tuple[str, ...]
-    texts: tuple[str, ...]
-
-    def group(self, target: str, repeat: int) -> Group:
-        """The group as it is judged."""
-        return Group(
-            example=self.example, target=target, replies=tuple(Reply(text=text) for text in self.texts), repeat=repeat
-        )
-
-
 class _Seen(NamedTuple):
     """One verdict of the probe."""
 
@@ -125,64 +101,6 @@ class _Seen(NamedTuple):
     role: str
     place: float
     score: float
-
-
-def make_cases(examples: Sequence[Example], *, limit: int, seed: int = 0) -> list[Case]:
-    """Picks examples and makes their candidates: the truth, its contradiction, another user's words, half of the truth, padding.
-
-    ``metadata["contradiction"]`` of an example is used where it is given; else a sentence denies the truth as a whole.
-
-    Args:
-        examples: To pick from; those whose real response has fewer than eight words are passed over, if there are others.
-        limit: How many to pick.
-        seed: Decides the choice.
-
-    Raises:
-        UsageError: There are fewer than two examples.
-    """
-    if len(examples) < 2:
-        raise UsageError(
-            f"a probe needs at least 2 examples, this data has {len(examples)}: name another split or dataset"
-        )
-    dice = random.Random(seed)
-    order = list(range(len(examples)))
-    dice.shuffle(order)
-    order.sort(key=lambda place: len(examples[place].response.split()) < _SHORTEST_WORDS)
-    return [_case(examples[place], _other(examples, place, dice)) for place in order[:limit]]
-
-
-def _case(example: Example, other: str | None) -> Case:
-    truth = example.response.strip()
-    stated = example.metadata.get("contradiction")
-    denial = f"I disagree, all of this is untrue and I think the very opposite: {truth}"
-    words = truth.split()
-    half = " ".join(words[: max(1, len(words) // 2)])
-    padded = half
-    for number in range(64):
-        if len(padded.split()) >= 2.5 * len(words):
-            break
-        padded = f"{padded} {_PADDING[number % len(_PADDING)]}"
-    candidates = {TRUTH: truth, CONTRADICTION: stated if isinstance(stated, str) and stated.strip() else denial}
-    if other is not None:
-        candidates[OTHER] = other
-    candidates |= {HALF: half, PADDED: padded}
-    return Case(example, tuple(candidates), tuple(candidates.values()))
-
-
-def _other(examples: Sequence[Example], place: int, dice: random.Random) -> str | None:
-    """What another user wrote in the same context, else in the same thread, else anywhere."""
-    own = examples[place]
-    strangers = [
-        item for item in examples if item.user_id != own.user_id and item.response.strip() != own.response.strip()
-    ]
-    for near in (
-        [item for item in strangers if item.context == own.context],
-        [item for item in strangers if item.thread_id is not None and item.thread_id == own.thread_id],
-        strangers,
-    ):
-        if near:
-            return dice.choice(near).response.strip()
-    return None
 
 
 def estimate(judge: Judge, cases: Sequence[Case], *, target: str, repeats: int) -> Estimate:
@@ -203,7 +121,7 @@ def probe(
 
     Args:
         judge: The judge.
-        cases: From :func:`make_cases`.
+        cases: From :func:`humanlm.judging.cases.make_cases`.
         target: ``response``, or a state dimension along which the texts are compared.
         repeats: Judgements a case; each has another order.
         seed: Of the bootstrap.

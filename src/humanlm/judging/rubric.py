@@ -81,6 +81,9 @@ class Rubric:
         )
         self._system: dict[Any, str] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Rubric, (self.name, self._texts)
+
     @classmethod
     def load(cls, name_or_folder: str | Path = "humanlm") -> "Rubric":
         """Loads a built-in rubric (``humanlm``) or a folder of your own.
