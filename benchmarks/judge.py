@@ -35,7 +35,8 @@ from humanlm.llm import LLM, Endpoint
 from humanlm.reply import Reply
 
 RESULTS = Path(__file__).parent / "results"
-WORDS = ["the", "council", "should", "keep", "this", "old", "pool", "because", "children", "learn", "to", "swim", "here", "and", "nobody", "asked", "them", "what", "it", "costs"]
+SENTENCE = "the council should keep this old pool because children learn to swim here and nobody asked what it costs"
+WORDS = SENTENCE.split()
 
 
 def sentence(dice: random.Random, words: int) -> str:
