@@ -30,7 +30,9 @@ from humanlm.simulation.card import ModelCard
 @click.option("--model-url", help="A server that has loaded the model: it answers instead of this machine.")
 @click.option("--served-as", help="The model's name on that server.  [default: as in --model]")
 @click.option("--data", required=True, help="A folder of splits, a .jsonl or .parquet file, or a Hub dataset id.")
-@click.option("--judge", "judge_name", required=True, help=JUDGE_HELP)
+@click.option(
+    "--judge", "judge_names", required=True, multiple=True, help=f"{JUDGE_HELP} Given more than once: the mean of all."
+)
 @judge_cost_options
 @click.option("--one-call", is_flag=True, help="Language models: all state dimensions in one call; cheaper, coarser.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
@@ -65,7 +67,7 @@ def command(
     model_url: str | None,
     served_as: str | None,
     data: str,
-    judge_name: str,
+    judge_names: tuple[str, ...],
     judge_url: str | None,
     judge_repeats: int | None,
     one_call: bool,
@@ -93,7 +95,7 @@ def command(
     if overwrite and not dry_run:
         remove_ledger(out / "ledger.sqlite")
     judge = open_judge(
-        judge_name,
+        judge_names,
         url=judge_url,
         ledger=out / "ledger.sqlite",
         limits=SpendLimits(max_cost=max_cost, max_calls=max_calls),

@@ -28,6 +28,7 @@ class TrainConfig(BaseModel):
         judge_repeats: How often each group is judged, in other orders; the score is the mean.
         judge_temperature: Of language models that take one. The recipe trains with 1, which makes repeats differ.
         judge_rubric: A folder of judging templates instead of the package's.
+        judge_strict: Language models penalise a state that talks about another dimension.
         max_cost: US dollars the judge may cost, resumed parts included.
         max_calls: Requests the judge may get, resumed parts included.
         out: The run folder.
@@ -71,6 +72,7 @@ class TrainConfig(BaseModel):
     judge_repeats: int = Field(default=1, ge=1)
     judge_temperature: float = Field(default=0.0, ge=0, le=2)
     judge_rubric: str | None = None
+    judge_strict: bool = False
     max_cost: float | None = Field(default=None, ge=0)
     max_calls: int | None = Field(default=None, ge=0)
     out: Path
