@@ -1,4 +1,4 @@
-"""A language-model server for tests and benchmarks: real HTTP on loopback, OpenAI's dialect, a judge of words, faults on demand."""
+"""A language-model server for tests and benchmarks: real HTTP, OpenAI's dialect, a judge of words, faults on demand."""
 
 import asyncio
 import hashlib
