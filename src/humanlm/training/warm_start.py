@@ -26,10 +26,13 @@ from humanlm.world.tokenizer import PROMPTS, make_tokenizer, vocabulary
 if TYPE_CHECKING:
     from humanlm.simulation import Simulator
 
-VERSION = 1
+VERSION = 2
 """Part of the cache's fingerprint: raise it when the code below or the world's words make another model of one config."""
 
 _Row = dict[str, list[int]]
+
+MAX_TOKENS = {"response": 96}
+"""New tokens that a response of the world may have, reasoning included; those of its users stay well below."""
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and all steps."""
@@ -42,7 +45,10 @@ class WarmStartConfig(BaseModel):
         seed: Of weights and lessons.
         world: The world whose words and laws are taught; only combinations of its training split occur.
         recipe: How true and how generic the taught answers are.
-        hidden: Width of the model; layers and heads likewise.
+        hidden: Width of the model.
+        layers: Its depth.
+        heads: Attention heads a layer. With 4 of them, following each of six thoughts is learnt late or not at all.
+        head_width: Width of a head.
         learn_steps: Updates on learning lessons, which are drawn from a pool; dilute_steps on diluting ones, all fresh.
         pool: Distinct learning lessons.
         batch: Lessons an update.
@@ -57,8 +63,9 @@ class WarmStartConfig(BaseModel):
     recipe: Recipe = Recipe()
     hidden: int = Field(default=64, ge=8)
     layers: int = Field(default=2, ge=1)
-    heads: int = Field(default=4, ge=1)
-    learn_steps: int = Field(default=800, ge=1)
+    heads: int = Field(default=8, ge=1)
+    head_width: int = Field(default=16, ge=2, multiple_of=2)
+    learn_steps: int = Field(default=700, ge=1)
     dilute_steps: int = Field(default=60, ge=0)
     pool: int = Field(default=16_000, ge=1)
     batch: int = Field(default=64, ge=1)
@@ -190,6 +197,7 @@ def _make(folder: Path, config: WarmStartConfig, progress: Progress | None) -> N
         prompt_version=prompts.version,
         prompt_fingerprint=prompts.fingerprint,
         states=tuple(prompts.states),
+        max_tokens=MAX_TOKENS,
         seed=config.seed,
         step=steps,
     ).write(folder, prompts)
@@ -207,7 +215,7 @@ def _model(config: WarmStartConfig, words: int) -> Any:
         num_hidden_layers=config.layers,
         num_attention_heads=config.heads,
         num_key_value_heads=config.heads,
-        head_dim=config.hidden // config.heads,
+        head_dim=config.head_width,
         max_position_embeddings=256,
         tie_word_embeddings=True,
         pad_token_id=0,
@@ -233,19 +241,7 @@ def _rows(config: WarmStartConfig, prompts: Prompts, tokenizer: Any) -> list[_Ro
     learn: list[_Row] = []
     while len(learn) < wanted:
         learn += order.sample(pool, len(pool))
-    dilute = draw("dilute", config.dilute_steps * config.batch)
-    return [*_by_length(learn[:wanted], config.batch, order), *dilute]
-
-
-def _by_length(rows: Sequence[_Row], batch: int, rng: random.Random) -> Iterator[_Row]:
-    """Batches of like lengths within windows of eight batches: a quarter less padding, and the order stays random."""
-    window = 8 * batch
-    for start in range(0, len(rows), window):
-        part = sorted(rows[start : start + window], key=lambda row: len(row["input_ids"]))
-        batches = [part[at : at + batch] for at in range(0, len(part), batch)]
-        rng.shuffle(batches)
-        for rows_of_batch in batches:
-            yield from rows_of_batch
+    return learn[:wanted] + draw("dilute", config.dilute_steps * config.batch)
 
 
 def _tokens(drawn: Iterable[Lesson], prompts: Prompts, tokenizer: Any) -> Iterator[_Row]:
