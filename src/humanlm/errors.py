@@ -33,6 +33,12 @@ class RunError(HumanLMError):
     """A training or evaluation run that had to stop; the message says how to go on."""
 
 
+class Stopped(RunError):
+    """Somebody stopped the run; it can go on."""
+
+    exit_code = 130
+
+
 class SpendLimitReached(RunError):
     """A limit on calls or cost that the user set has been reached: a run saves and stops, and can go on with a higher one."""
 

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from humanlm.errors import UsageError, claim_folder
+from humanlm.errors import Stopped, UsageError, claim_folder
 from humanlm.reading import load_examples, write_examples
 from humanlm.world.generator import WorldConfig, make_world
 
@@ -112,11 +113,14 @@ def quickstart(
     for split, examples in world.examples.items():
         write_examples(folder / "data" / f"{split}.jsonl", examples)
     tell("world", 1, 1)
-    with _workers(tell) as submit:
-        base, faithfulness = submit(_make_base, folder, config).result()
-        parts = [submit(_one, name, base, folder, config) for name in _slowest_first(config.methods)]
-        for part in wait(parts, return_when=FIRST_EXCEPTION).done:
-            part.result()
+    try:
+        with _workers(tell) as submit:
+            base, faithfulness = submit(_make_base, folder, config).result()
+            parts = [submit(_one, name, base, folder, config) for name in _slowest_first(config.methods)]
+            for part in wait(parts, return_when=FIRST_EXCEPTION).done:
+                part.result()
+    except KeyboardInterrupt as error:
+        raise Stopped(f"{folder}: stopped, what is finished is kept: go on with --resume") from error
     from humanlm.evaluation import compare
 
     names = (*BASES, *config.methods)
@@ -172,6 +176,7 @@ def _one(name: str, base: Path, folder: Path, config: QuickstartConfig, tell: Pr
 
 def _train(method: str, base: Path, folder: Path, config: QuickstartConfig, tell: Progress) -> Path:
     from humanlm.training import TrainConfig, train
+    from humanlm.training.warm_start import MAX_TOKENS
 
     run = folder / "runs" / method
     if (run / "model" / "config.json").is_file():
@@ -192,7 +197,7 @@ def _train(method: str, base: Path, folder: Path, config: QuickstartConfig, tell
         beta=0.0,
         adam_beta2=0.95,
         prompts="world",
-        max_tokens={"response": 96},
+        max_tokens=MAX_TOKENS,
         device="cpu",
     )
     progress = partial(tell, f"{method}: training")
@@ -222,23 +227,28 @@ def _remove_owned(folder: Path) -> None:
 
 Submit = Callable[..., "Future[Any]"]
 _messages: Any = None
+_stop: Any = None
 
 
 @contextmanager
 def _workers(tell: Progress) -> Iterator[Submit]:
     """Worker processes of one thread each; if the parent is stopped or a part fails, they save what they can and end."""
     context = multiprocessing.get_context("spawn")
-    messages = context.Queue()
+    messages, stop = context.Queue(), context.Event()
     with _environment(_WORKER_VARIABLES):
-        pool = ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_begin_worker, initargs=(messages,))
+        pool = ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_begin_worker, initargs=(messages, stop))
         listener = threading.Thread(target=_listen, args=(messages, tell), daemon=True)
         listener.start()
         try:
             yield lambda function, *arguments: pool.submit(_work, function, *arguments)
         except BaseException:
+            stop.set()  # a part that already waits in a worker's queue cannot be cancelled, so it is not begun
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()  # training takes this as "save a checkpoint and stop"
+            workers = multiprocessing.active_children()
+            for process in workers:
+                process.terminate()
+            for process in workers:
+                process.join()
             raise
         finally:
             pool.shutdown(wait=True)
@@ -261,13 +271,28 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _begin_worker(messages: Any) -> None:
-    global _messages
-    _messages = messages
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
+def _begin_worker(messages: Any, stop: Any) -> None:
+    """Only the parent stops a worker: Ctrl-C, which a terminal sends to all, must not reach training a second time."""
+    global _messages, _stop
+    _messages, _stop = messages, stop
+    if hasattr(os, "setsid"):
+        os.setsid()
+    # training takes SIGTERM as "save a checkpoint and stop"; anything else ends where it is, to be begun again
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed must not leave workers behind that write into a folder which somebody resumes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
 
 
 def _work(function: Callable[..., Any], *arguments: Any) -> Any:
+    if _stop.is_set():
+        raise Stopped("stopped")
     return function(*arguments, lambda what, done, total: _messages.put((what, done, total)))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ _log = logging.getLogger("humanlm.quickstart")
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of everything that is drawn.")
 @click.option("--steps", type=click.IntRange(min=1), help="Updates of each method.  [default: 120]")
+@click.option("--groups", type=click.IntRange(min=1), help="Prompts a step, each with 4 rollouts.  [default: 16]")
 @click.option("--users", type=click.IntRange(min=2), help="People in the world.  [default: 150]")
 @click.option(
     "--base-steps", type=(int, int), help="Updates of the base model's two phases, to try things out quickly."
@@ -31,6 +33,7 @@ def command(
     out: Path,
     seed: int,
     steps: int | None,
+    groups: int | None,
     users: int | None,
     base_steps: tuple[int, int] | None,
     resume: bool,
@@ -46,10 +49,10 @@ def command(
     from humanlm.world.generator import WorldConfig
 
     values: dict[str, Any] = {"seed": seed, "base_steps": base_steps}
-    if steps is not None:
-        values["steps"] = steps
+    values |= {key: value for key, value in {"steps": steps, "groups": groups}.items() if value is not None}
     if users is not None:
         values["world"] = WorldConfig(users=users)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's polite stop is a Ctrl-C
     start = time.monotonic()
     with _shown(sys.stderr.isatty()) as progress:
         outcome = quickstart(out, QuickstartConfig(**values), resume=resume, overwrite=overwrite, progress=progress)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from humanlm import __version__
-from humanlm.errors import ModelError, RunError
+from humanlm.errors import ModelError, RunError, Stopped
 from humanlm.judging import Judge, open_judge
 from humanlm.llm import SpendLimits
 from humanlm.prompts import Prompts
@@ -25,12 +25,6 @@ logger = logging.getLogger("humanlm.training")
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 _DISK_WORDS = ("no space left", "file too large", "disk quota", "pytorchstreamwriter", "inline_container")
-
-
-class Stopped(RunError):
-    """Somebody stopped the run; it can go on."""
-
-    exit_code = 130
 
 
 def train(
@@ -139,6 +133,7 @@ def _open_judge(config: TrainConfig, prompts: Prompts) -> Judge:
         rubric=config.judge_rubric,
         states=prompts.states,
         temperature=config.judge_temperature,
+        strict=config.judge_strict,
     )
 
 

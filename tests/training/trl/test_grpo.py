@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from humanlm.errors import RunError
+from humanlm.errors import RunError, Stopped
 from humanlm.judging import Group
 from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
 from humanlm.training.plan import Plan
-from humanlm.training.run import Stopped, prepare, train
+from humanlm.training.run import prepare, train
 
 from ..conftest import SECRET, WordJudge, lasting, weights
 
