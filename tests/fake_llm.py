@@ -6,6 +6,7 @@ import json
 import random
 import re
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -82,6 +83,8 @@ class FakeLLM:
             reply,
         )
         self.keep = keep
+        self.retry_after = "0.02"
+        self.times: list[float] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.faults: Counter[str] = Counter()
@@ -131,6 +134,7 @@ class FakeLLM:
     async def _respond(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
         self.count += 1
+        self.times.append(time.monotonic())
         if self.keep:
             self.requests.append(body)
             self.headers.append(dict(request.headers))
@@ -209,7 +213,7 @@ class FakeLLM:
     async def _http_fault(self, request: web.Request, fault: str) -> web.StreamResponse:
         error = {"error": {"message": f"injected {fault}", "code": fault}}
         if fault == "429-after":
-            return web.json_response(error, status=429, headers={"Retry-After": "0.02"})
+            return web.json_response(error, status=429, headers={"Retry-After": self.retry_after})
         if fault == "503-after-date":
             return web.json_response(error, status=503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})
         if fault in ("429", "500"):

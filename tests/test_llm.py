@@ -64,6 +64,14 @@ def test_retry_after_is_honoured_and_keeps_everybody_waiting(server: FakeLLM) ->
     assert llm.tally.failed == 2
 
 
+def test_while_the_server_asks_to_wait_nobody_else_knocks(server: FakeLLM) -> None:
+    server.retry_after = "0.4"
+    server.plan = lambda place, attempt: "429-after" if server.count == 1 else None
+    assert len(texts(LLM(endpoint(server.url, concurrency=2)).ask([Call(f"q{n}") for n in range(8)]))) == 8
+    early = [when for when in server.times if when - server.times[0] < 0.4]
+    assert len(early) <= 2  # the refused one, and one that was on its way
+
+
 def test_attempts_are_bounded_and_the_error_names_the_cause(server: FakeLLM) -> None:
     server.plan = lambda place, attempt: "500"
     (error,) = LLM(endpoint(server.url, attempts=3)).ask([Call("a")])
@@ -226,11 +234,11 @@ def test_forked_and_spawned_workers_ask_on_their_own(server: FakeLLM, tmp_path: 
     llm.ask([Call("before")])  # loop, session and ledger are in use when the process is forked
     context = multiprocessing.get_context(method)
     queue = context.Queue()
-    workers = [context.Process(target=_in_child, args=(llm, name, queue)) for name in "ab"]
+    workers = [context.Process(target=_in_child, args=(llm, name, queue), daemon=True) for name in "ab"]
     for worker in workers:
         worker.start()
     assert texts(llm.ask([Call(f"p{n}") for n in range(10)])) == [f"echo p{n}" for n in range(10)]
-    found = dict(queue.get(timeout=60) for _ in workers)
+    found = dict(queue.get(timeout=40) for _ in workers)
     for worker in workers:
         worker.join(30)
         assert worker.exitcode == 0
