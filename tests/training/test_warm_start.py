@@ -7,9 +7,11 @@ import pytest
 
 from humanlm.errors import UsageError
 from humanlm.prompts import Prompts
+from humanlm.reading import write_examples
 from humanlm.reply import Reply, parse_reply
 from humanlm.simulation import Simulator
-from humanlm.states import RESPONSE
+from humanlm.states import RESPONSE, STATES
+from humanlm.training import TrainConfig, train
 from humanlm.training.warm_start import WarmStartConfig, agreement, faithfulness, warm_start
 from humanlm.world.generator import WorldConfig, make_world, split_combinations
 from humanlm.world.lessons import GENERIC, Lesson, Recipe, lessons
@@ -133,18 +135,56 @@ def test_the_optimizer_obeys_a_scheduler_after_its_groups_were_copied() -> None:
     assert moved[2:].sum() > 0
 
 
+@pytest.fixture(scope="module")
+def usual_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return warm_start(tmp_path_factory.mktemp("usual"), WarmStartConfig())
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_usual_base_knows_the_form_follows_its_thinking_and_is_generic(tmp_path: Path) -> None:
-    folder = warm_start(tmp_path, WarmStartConfig())
+@pytest.mark.timeout(900)
+def test_the_usual_base_knows_the_form_follows_its_thinking_and_is_generic(usual_base: Path) -> None:
     val = make_world(WorldConfig()).examples["val"]
-    simulator = Simulator.load(folder, device="cpu", think=True)
+    simulator = Simulator.load(usual_base, device="cpu", think=True)
     measured = faithfulness(simulator, val)
     assert measured.share > 0.9
     assert measured.well_formed > 0.9
     replies = simulator.replies(random.Random(0).sample(val, 60), RESPONSE, temperature=0)
     generic = [reply.states.get("emotion") == GENERIC["emotion"] for reply in replies]
     assert sum(generic) / len(generic) > 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_state_rewards_rise_from_the_usual_base(usual_base: Path, tmp_path: Path) -> None:
+    write_examples(tmp_path / "train.jsonl", make_world(WorldConfig()).examples["train"])
+    config = TrainConfig(
+        method="humanlm",
+        data=str(tmp_path / "train.jsonl"),
+        model=str(usual_base),
+        judge="rule",
+        out=tmp_path / "run",
+        steps=60,
+        groups=16,
+        lr=2e-3,
+        warmup_steps=5,
+        temperature=1.0,
+        beta=0.0,
+        adam_beta2=0.95,
+        device="cpu",
+    )
+    lines = (train(config) / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+
+    def mean_state_reward(rows: list[dict[str, float]]) -> float:
+        found = [
+            (row[f"reward/{state}"], row[f"groups/{state}"])
+            for row in rows
+            for state in STATES
+            if f"reward/{state}" in row
+        ]
+        return sum(reward * groups for reward, groups in found) / sum(groups for _, groups in found)
+
+    assert mean_state_reward(steps[-20:]) > mean_state_reward(steps[:10]) + 0.1
 
 
 def test_the_tokenizer_of_the_base_is_the_world_s(tmp_path: Path) -> None:
