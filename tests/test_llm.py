@@ -69,7 +69,7 @@ def test_while_the_server_asks_to_wait_nobody_else_knocks(server: FakeLLM) -> No
     server.plan = lambda place, attempt: "429-after" if server.count == 1 else None
     assert len(texts(LLM(endpoint(server.url, concurrency=2)).ask([Call(f"q{n}") for n in range(8)]))) == 8
     early = [when for when in server.times if when - server.times[0] < 0.4]
-    assert len(early) <= 2  # the refused one, and one that was on its way
+    assert len(early) <= 3  # the refused one, and what was on its way
 
 
 def test_attempts_are_bounded_and_the_error_names_the_cause(server: FakeLLM) -> None:
