@@ -44,7 +44,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 quickstart: $(READY) ## train and compare all methods on the controlled world, in minutes, offline: quickstart/report.html
-	$(OFFLINE) $(BIN)/humanlm quickstart --out $(OUT) --seed $(SEED) $(ARGS)
+	$(OFFLINE) $(BIN)/humanlm quickstart --out $(OUT) --seed $(SEED) --overwrite $(ARGS)
 
 test: $(READY) ## the quick tests
 	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)

@@ -26,7 +26,7 @@ from humanlm.world.generator import WorldConfig, make_world
 
 SETTINGS = "quickstart.yaml"
 BASES = ("base", "base-think")
-OWNED = (SETTINGS, "data", "base", "runs", "evaluations", "scores.json", "report.html")
+OWNED = (SETTINGS, "data", "runs", "evaluations", "scores.json", "report.html")
 WORKERS = 2
 _WORKER_VARIABLES = {
     "OMP_NUM_THREADS": "1",
@@ -95,7 +95,7 @@ def quickstart(
         out: The folder.
         config: What to run.
         resume: Go on with an interrupted tour of the same config.
-        overwrite: Remove what an earlier tour left in the folder.
+        overwrite: Remove what an earlier tour left in the folder, except base models, which are kept by their fingerprint.
         progress: Called as the parts go on.
 
     Raises:
