@@ -4,6 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from humanlm.example import Example
+from humanlm.judging import Group, open_judge
+from humanlm.reply import Reply
 from humanlm.world.generator import WorldConfig, make_world, split_combinations
 from humanlm.world.lexical import read_states
 from humanlm.world.lexicon import CLAIMS, CLUES, PHRASINGS, TOPICS, state_values
@@ -118,3 +120,14 @@ def test_combinations_are_a_partition() -> None:
     everything = [pair for part in parts.values() for pair in part]
     assert len(everything) == len(set(everything)) == len(TOPICS) * len(CLAIMS)
     assert [len(part) for part in parts.values()] == [60, 12, 24]
+
+
+def test_the_contradiction_of_every_response_scores_nothing() -> None:
+    judge = open_judge("rule")
+    for example in make_world(WorldConfig(users=12)).examples["test"]:
+        against = Reply(text=str(example.metadata["contradiction"]))
+        truth, opposed = judge.judge(
+            Group(example=example, target="response", replies=(Reply(text=example.response), against))
+        )
+        assert truth.score == 1
+        assert opposed.score == 0

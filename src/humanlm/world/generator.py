@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from humanlm.example import Example, Persona, Turn
+from humanlm.world.lexical import read_states
 from humanlm.world.lexicon import (
     AUTHORS,
     CLAIMS,
@@ -27,7 +28,7 @@ from humanlm.world.lexicon import (
     VALUES,
 )
 from humanlm.world.rules import Traits, true_states
-from humanlm.world.voice import blur, voice
+from humanlm.world.voice import blur, contradict, voice
 
 SOURCE = "world"
 _START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -186,14 +187,22 @@ class _Post(NamedTuple):
 def _example(rng: random.Random, config: WorldConfig, user: User, post: _Post) -> Example:
     topic, claim = post.combination
     states = true_states(user.traits, topic, claim)
+    response = respond(rng, blur(rng, states, config.blur_chance), user, config)
+    against = contradict(random.Random(f"against {config.seed} {post.id} {user.id}"), read_states(response))
     return Example(
         id=f"{post.id}-{user.id}",
         user_id=user.id,
         persona=Persona(text=user.persona),
         context=(Turn(author=post.author, text=claim_text(post.combination), time=post.time),),
-        response=respond(rng, blur(rng, states, config.blur_chance), user, config),
+        response=response,
         time=post.time + timedelta(minutes=rng.randint(1, 1400)),
         thread_id=post.id,
         source=SOURCE,
-        metadata={"true_states": dict(states), "topic": topic, "claim": claim, "traits": dict(user.traits._asdict())},
+        metadata={
+            "true_states": dict(states),
+            "topic": topic,
+            "claim": claim,
+            "traits": dict(user.traits._asdict()),
+            "contradiction": against,
+        },
     )

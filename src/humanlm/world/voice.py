@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from humanlm.world.lexicon import ASIDES, PHRASINGS, state_values
 
@@ -42,6 +42,24 @@ def voice(
         pieces.insert(rng.randrange(len(pieces) + 1), rng.choice(ASIDES))
     if rng.random() < emoji_chance:
         pieces.append(emoji)
+    return " ".join(pieces)
+
+
+def contradict(rng: random.Random, voiced: Mapping[str, Collection[str]]) -> str:
+    """A text that says something else on each dimension, and takes the other side: for trying out a judge.
+
+    Args:
+        rng: Draws values and wordings.
+        voiced: By dimension, the values that some text voices.
+    """
+    pieces: list[str] = []
+    for dimension, values in voiced.items():
+        others = [value for value in state_values(dimension) if value not in values]
+        if dimension == "stance":
+            sides = {value.split()[-1] for value in values}
+            others = [value for value in others if value.split()[-1] not in sides]
+        if others:
+            pieces.append(voice_state(rng, dimension, rng.choice(others)))
     return " ".join(pieces)
 
 
