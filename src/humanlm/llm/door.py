@@ -18,6 +18,7 @@ from humanlm.llm.spending import Spending, Tally
 from humanlm.llm.wire import Answer, Call, CallError, Failure, body_of, read_answer, read_exception, read_status, scrub
 
 _LONGEST_BACKOFF_S = 30.0
+_JITTER = random.Random()  # its own, so that waiting for a server moves nobody else's random state
 _WEAKER = {"schema": "object", "object": "none"}
 
 T = TypeVar("T")
@@ -276,10 +277,10 @@ class _Session:
         """Waits after a failure: what the server asks for, or twice as long each time; always with jitter."""
         if failure.wait_s is not None:
             self._resume_at = max(self._resume_at, time.monotonic() + failure.wait_s)
-            await asyncio.sleep(failure.wait_s + random.uniform(0, 0.1) * failure.wait_s)
+            await asyncio.sleep(failure.wait_s + _JITTER.uniform(0, 0.1) * failure.wait_s)
             return
         backoff = min(_LONGEST_BACKOFF_S, self.endpoint.backoff_s * 2 ** (attempt - 1))
-        await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
+        await asyncio.sleep(backoff * _JITTER.uniform(0.5, 1.5))
 
     async def send(self, call: Call, key: str, body: dict[str, Any], started: float) -> Answer | Failure:
         """Sends one request through the official client and reads what comes back."""
