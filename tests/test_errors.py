@@ -7,9 +7,9 @@ from humanlm.errors import (
     ModelError,
     RunError,
     UsageError,
-    claim_folder,
     unknown_name,
 )
+from humanlm.files import claim_folder
 
 
 @pytest.mark.parametrize(

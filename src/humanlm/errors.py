@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Iterable
-from pathlib import Path
 
 
 class HumanLMError(Exception):
@@ -56,23 +55,3 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     hint = f"did you mean {folded[near[0]]!r}? " if near else ""
     return UsageError(f"unknown {kind} {name!r}: {hint}(known: {', '.join(names)})")
-
-
-def claim_folder(folder: Path, *, overwrite: bool = False, resume: bool = False) -> None:
-    """Makes an output folder, refusing to mix with what an earlier run left there.
-
-    Args:
-        folder: The folder a verb will write to.
-        overwrite: Allow a folder that is not empty; the caller then removes what it owns.
-        resume: Allow a folder that is not empty, to go on with what is in it.
-
-    Raises:
-        UsageError: The path is a file, or a folder with content and neither flag is set.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file: choose a folder with --out")
-    if folder.is_dir() and any(folder.iterdir()) and not (overwrite or resume):
-        raise UsageError(
-            f"{folder} is not empty: add --resume to go on with it, --overwrite to start anew, or another --out"
-        )
-    folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from humanlm.errors import Stopped, UsageError, claim_folder
+from humanlm.errors import Stopped, UsageError
+from humanlm.files import claim_folder
 from humanlm.reading import load_examples, write_examples
 from humanlm.world.generator import WorldConfig, make_world
 

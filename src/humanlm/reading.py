@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from humanlm.errors import DataError, UsageError
 from humanlm.example import Example
+from humanlm.files import appearing_whole
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".jsonl", ".parquet")
@@ -138,13 +138,8 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> int:
     if target.suffix not in SUFFIXES:
         raise UsageError(f"{target}: cannot write {target.suffix or 'this'} files: use .jsonl or .parquet")
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        count = (_write_parquet if target.suffix == ".parquet" else _write_jsonl)(part, examples)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-    return count
+    with appearing_whole(target) as part:
+        return (_write_parquet if target.suffix == ".parquet" else _write_jsonl)(part, examples)
 
 
 def fingerprint(examples: Iterable[Example]) -> str:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from humanlm.errors import UsageError, claim_folder
+from humanlm.errors import UsageError
 from humanlm.evaluation.comparison import RESPONSE_AT, Comparison, compare
 from humanlm.evaluation.page import picture
 from humanlm.evaluation.scores import SCORES, sorted_json, temperature_key
 from humanlm.evaluation.wording import comparison_headline, interval, number
+from humanlm.files import claim_folder
 
 
 @click.command(name="compare", epilog="Example: humanlm compare eval/base eval/grpo eval/humanlm --out comparison")

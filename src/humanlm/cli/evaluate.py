@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import click
 
 from humanlm.cli.options import JUDGE_HELP, cost_words, judge_cost_options
-from humanlm.errors import RunError, claim_folder
+from humanlm.errors import RunError
 from humanlm.evaluation.runs import evaluate, make_settings
 from humanlm.evaluation.scores import Scores, Settings, sorted_json, temperature_key
 from humanlm.evaluation.steps import plan
 from humanlm.evaluation.wording import interval, number, single_headline, temperature_words
+from humanlm.files import claim_folder
 from humanlm.judging import open_judge
 from humanlm.ledger import remove_ledger
 from humanlm.llm import SpendLimits

@@ -8,11 +8,12 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from humanlm.errors import DataError, UsageError, unknown_name
-from humanlm.evaluation.records import GENERATIONS, Cases, Record, read_records, write_whole
+from humanlm.evaluation.records import GENERATIONS, Cases, Record, read_records
 from humanlm.evaluation.runlog import Budget, RunLog, is_run, read_run
 from humanlm.evaluation.runs import EXAMPLES
 from humanlm.evaluation.scores import SCORES, Scores, Tables, sorted_json, temperature_key
 from humanlm.example import Example
+from humanlm.files import write_whole
 from humanlm.metrics.intervals import DIGITS, Estimate, paired_difference
 from humanlm.reading import load_examples
 

@@ -18,10 +18,10 @@ from humanlm.evaluation.comparison import (
     open_evaluations,
 )
 from humanlm.evaluation.figures import Curve, Line, Mark, Row
-from humanlm.evaluation.records import write_whole
 from humanlm.evaluation.runlog import Budget, RunLog, is_run, read_run, smooth
 from humanlm.evaluation.scores import SCORES, AtTemperature, Scores, temperature_key
 from humanlm.evaluation.showcase import show
+from humanlm.files import write_whole
 from humanlm.metrics.intervals import Estimate
 from humanlm.states import RESPONSE, STATES
 

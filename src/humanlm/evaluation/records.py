@@ -120,16 +120,6 @@ def append_records(file: Path, records: Iterable[Record]) -> None:
         os.fsync(stream.fileno())
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Writes a file that appears whole or not at all."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def cases(records: Iterable[Record], judged: str) -> dict[str, float | None]:
     """Scores of one series by example: the mean over its samples; None if none has a verdict, absent if it was not judged."""
     found: dict[str, list[float]] = {}

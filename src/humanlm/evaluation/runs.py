@@ -8,8 +8,8 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from humanlm.errors import JudgeError, RunError, UsageError, claim_folder
-from humanlm.evaluation.records import GENERATIONS, Record, append_records, read_records, write_whole
+from humanlm.errors import JudgeError, RunError, UsageError
+from humanlm.evaluation.records import GENERATIONS, Record, append_records, read_records
 from humanlm.evaluation.scores import (
     SCORES,
     DataInfo,
@@ -22,6 +22,7 @@ from humanlm.evaluation.scores import (
 )
 from humanlm.evaluation.steps import Batch, batch_seed, make_batches
 from humanlm.example import Example
+from humanlm.files import claim_folder, write_whole
 from humanlm.judging import Group, Judge
 from humanlm.prompts import Prompts
 from humanlm.reading import fingerprint, write_examples

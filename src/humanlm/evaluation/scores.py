@@ -8,8 +8,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from humanlm.errors import UsageError
-from humanlm.evaluation.records import ANCHORS, Cases, Part, Record, cases, mean_cases, write_whole
+from humanlm.evaluation.records import ANCHORS, Cases, Part, Record, cases, mean_cases
 from humanlm.example import Example
+from humanlm.files import write_whole
 from humanlm.metrics.diversity import distinct_n, unique_share
 from humanlm.metrics.intervals import DIGITS, Estimate, estimate
 from humanlm.metrics.lengths import length_ratio, mean_words

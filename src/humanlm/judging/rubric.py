@@ -4,22 +4,16 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
-from functools import cached_property, lru_cache
-from importlib.resources import files
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
-from jinja2 import StrictUndefined, TemplateError
-from jinja2.loaders import DictLoader
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from humanlm.errors import UsageError, unknown_name
 from humanlm.example import Example, Turn, clean_text
+from humanlm.prompts.folder import TemplateFolder, find_folder
 from humanlm.states import StateDimension
 
-_NEEDED = ("meta.yaml", "system.j2", "task.j2")
+_NEEDED = ("system.j2", "task.j2")
 _MARK = re.compile(r"<{3,}|>{3,}")
 _ID_LETTERS = "bcdfghjkmnpqrstvwxz"
 _ID_LENGTH = 4
@@ -66,23 +60,12 @@ class Rubric:
         version: As ``meta.yaml`` says, with a digest of the templates: verdicts are comparable only where it agrees.
     """
 
-    def __init__(self, name: str, texts: Mapping[str, str]) -> None:
-        self.name, self._texts = name, dict(texts)
-        meta = yaml.safe_load(texts["meta.yaml"])
-        if not isinstance(meta, dict) or "version" not in meta:
-            raise UsageError(f"{name}/meta.yaml: needs the key `version`")
-        self._stated_version = str(meta["version"])
-        self._environment = ImmutableSandboxedEnvironment(
-            loader=DictLoader(self._texts),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            autoescape=False,
-        )
+    def __init__(self, templates: TemplateFolder) -> None:
+        self.name, self._templates = templates.name, templates
         self._system: dict[Any, str] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Rubric, (self.name, self._texts)
+        return _rebuild, (self.name, self._templates.texts)
 
     @classmethod
     def load(cls, name_or_folder: str | Path = "humanlm") -> "Rubric":
@@ -91,25 +74,13 @@ class Rubric:
         Raises:
             UsageError: There is no such rubric, or a file of it is missing.
         """
-        built_in = {item.name: item for item in files("humanlm.judging").joinpath("rubrics").iterdir() if item.is_dir()}
-        folder: Any = built_in.get(str(name_or_folder)) or Path(name_or_folder)
-        if not folder.is_dir():
-            raise unknown_name("rubric or folder", str(name_or_folder), built_in)
-        texts = {
-            item.name: item.read_text(encoding="utf-8")
-            for item in folder.iterdir()
-            if item.name.endswith((".j2", ".yaml"))
-        }
-        missing = [name for name in _NEEDED if name not in texts]
-        if missing:
-            raise UsageError(f"{name_or_folder}: no rubric, {missing[0]} is missing (needed: {', '.join(_NEEDED)})")
-        return cls(folder.name, texts)
+        folder = find_folder(name_or_folder, package="humanlm.judging", inside="rubrics", kind="rubric")
+        return cls(TemplateFolder.load(folder, _NEEDED))
 
-    @cached_property
+    @property
     def version(self) -> str:
         """Name, stated version and digest."""
-        content = json.dumps(sorted(self._texts.items()))
-        return f"{self.name} {self._stated_version} {hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        return f"{self.name} {self._templates.version} {self._templates.digest[:8]}"
 
     def system(
         self,
@@ -129,7 +100,7 @@ class Rubric:
         """
         place = (kind, dimension, tuple(dimensions), strict)
         if place not in self._system:
-            self._system[place] = self._render(
+            self._system[place] = self._templates.render(
                 "system.j2", kind=kind, dimension=dimension, dimensions=list(dimensions), strict=strict
             )
         return self._system[place]
@@ -143,7 +114,7 @@ class Rubric:
             key_points: Those that an earlier, partial answer gave, as JSON.
             complaint: What was wrong with an earlier answer.
         """
-        return self._render(
+        return self._templates.render(
             "task.j2",
             turns=sheet.turns,
             truth=sheet.truth,
@@ -154,11 +125,10 @@ class Rubric:
             complaint=complaint,
         )
 
-    def _render(self, name: str, **values: Any) -> str:
-        try:
-            return self._environment.get_template(name).render(**values).strip()
-        except TemplateError as error:
-            raise UsageError(f"rubric {self.name!r}: {name} cannot be rendered ({error})") from error
+
+def _rebuild(name: str, texts: dict[str, str]) -> Rubric:
+    """A compiled template cannot be pickled; its text can."""
+    return Rubric(TemplateFolder(name, texts))
 
 
 def make_sheet(example: Example, texts: Sequence[str], *, target: str, repeat: int, show_truth: bool = True) -> Sheet:

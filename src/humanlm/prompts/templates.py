@@ -4,23 +4,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-from jinja2 import StrictUndefined, TemplateError
-from jinja2.loaders import DictLoader
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import TypeAdapter, ValidationError
 
 from humanlm.errors import DataError, UsageError, unknown_name
 from humanlm.example import Example, Persona
 from humanlm.prompts.chat import chat_text
+from humanlm.prompts.folder import TemplateFolder, find_folder
 from humanlm.prompts.inert import inert, inert_name
 from humanlm.states import RESPONSE, STATES, THINK, StateDimension
 
-_NEEDED = ("meta.yaml", "system.j2", "response.j2", "state.j2")
+_NEEDED = ("system.j2", "response.j2", "state.j2")
 _STATES_FILE = "states.json"
 
 
@@ -37,52 +33,31 @@ class Prompts:
         fingerprint: A digest of every template and state; two models were asked alike only if it agrees.
     """
 
-    def __init__(self, name: str, texts: Mapping[str, str], states: Mapping[str, StateDimension]) -> None:
-        self.name = name
+    def __init__(self, templates: TemplateFolder, states: Mapping[str, StateDimension], *, name: str = "") -> None:
+        self.name, self.version = name or templates.name, templates.version
         self.states = dict(states)
-        self._texts = dict(texts)
-        try:
-            meta = yaml.safe_load(texts["meta.yaml"])
-        except yaml.YAMLError as error:
-            raise UsageError(f"{name}/meta.yaml: not valid YAML ({' '.join(str(error).split())})") from error
-        if not isinstance(meta, dict) or "version" not in meta:
-            raise UsageError(f"{name}/meta.yaml: needs the key `version`")
-        self.version = str(meta["version"])
-        self._environment = ImmutableSandboxedEnvironment(
-            loader=DictLoader(self._texts),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            autoescape=False,
-        )
+        self._templates = templates
 
     @classmethod
     def load(
-        cls, name_or_folder: str | Path = "humanlm", states: Mapping[str, StateDimension] | None = None
+        cls,
+        name_or_folder: str | Path = "humanlm",
+        states: Mapping[str, StateDimension] | None = None,
+        *,
+        name: str = "",
     ) -> "Prompts":
         """Loads a built-in set (``humanlm``, ``world``) or a folder.
 
         Args:
             name_or_folder: Which.
             states: The state dimensions; by default those saved in the folder, else the paper's six.
+            name: What the set is called; by default as its folder.
 
         Raises:
             UsageError: No such set or folder, or a file of it is missing.
         """
-        built_in = {item.name: item for item in files("humanlm.prompts").joinpath("texts").iterdir() if item.is_dir()}
-        folder: Any = built_in.get(str(name_or_folder)) or Path(name_or_folder)
-        if not folder.is_dir():
-            raise unknown_name("prompt set or folder", str(name_or_folder), built_in)
-        names = [item for item in folder.iterdir() if item.name.endswith((".j2", ".yaml"))]
-        try:
-            texts = {item.name: item.read_text(encoding="utf-8") for item in names}
-        except UnicodeDecodeError as error:
-            raise UsageError(f"{name_or_folder}: a template is not UTF-8 text ({error.reason})") from error
-        missing = [name for name in _NEEDED if name not in texts]
-        if missing:
-            raise UsageError(
-                f"{name_or_folder}: not a prompt folder, {missing[0]} is missing (needed: {', '.join(_NEEDED)})"
-            )
+        folder = find_folder(name_or_folder, package="humanlm.prompts", inside="texts", kind="prompt set")
+        templates = TemplateFolder.load(folder, _NEEDED)
         saved = folder / _STATES_FILE
         if states is None and saved.is_file():
             try:
@@ -90,12 +65,12 @@ class Prompts:
             except ValidationError as error:
                 raise UsageError(f"{saved}: no list of state dimensions ({error.errors()[0]['msg']})") from error
             states = {row.name: row for row in rows}
-        return cls(folder.name, texts, STATES if states is None else states)
+        return cls(templates, STATES if states is None else states, name=name)
 
     def save(self, folder: Path) -> None:
         """Writes templates and states to a folder that :meth:`load` reads, so that a checkpoint is asked as it was trained."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in self._texts.items():
+        for name, text in self._templates.texts.items():
             (folder / name).write_text(text, encoding="utf-8")
         rows = [state.model_dump() for state in self.states.values()]
         (folder / _STATES_FILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -103,7 +78,7 @@ class Prompts:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of templates and states, 16 hex digits."""
-        content = [sorted(self._texts.items()), [state.model_dump() for state in self.states.values()]]
+        content = [sorted(self._templates.texts.items()), [state.model_dump() for state in self.states.values()]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
     @property
@@ -202,11 +177,7 @@ class Prompts:
 
     def _system(self, persona: Persona, target: str, tokens: frozenset[str]) -> str:
         task, values = ("response.j2", {}) if target == RESPONSE else ("state.j2", {"state": self.states[target]})
-        try:
-            template = self._environment.get_template("system.j2")
-            return template.render(persona=self._inert_persona(persona, tokens), task=task, **values).strip()
-        except TemplateError as error:
-            raise UsageError(f"prompt set {self.name!r}: {task} or system.j2 cannot be rendered ({error})") from error
+        return self._templates.render("system.j2", persona=self._inert_persona(persona, tokens), task=task, **values)
 
     def _inert_persona(self, persona: Persona, tokens: frozenset[str]) -> Persona:
         def clean(text: str) -> str:

@@ -67,4 +67,4 @@ class ModelCard(BaseModel):
             raise ModelError(
                 f"{file}: broken card ({'.'.join(map(str, first['loc']))}: {first['msg']}): train or export again"
             ) from error
-        return card, Prompts.load(folder / PROMPTS if (folder / PROMPTS).is_dir() else card.prompts)
+        return card, Prompts.load(folder / PROMPTS if (folder / PROMPTS).is_dir() else card.prompts, name=card.prompts)

@@ -1,7 +1,6 @@
 """The run folder: what a run leaves behind, written so that it is whole at any moment."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 import yaml
 
 from humanlm import __version__
-from humanlm.errors import RunError, UsageError, claim_folder
+from humanlm.errors import RunError, UsageError
+from humanlm.files import claim_folder, write_whole
 from humanlm.ledger import remove_ledger
 from humanlm.prompts import Prompts
 from humanlm.simulation import ModelCard
@@ -75,8 +75,8 @@ class RunFolder:
         """Writes what the run is; unless it goes on, an earlier run's files are removed first."""
         if not (resume and self._config.is_file()):
             self._clear()
-            _write_whole(self._facts, json.dumps({"humanlm_version": __version__, **facts}, indent=1) + "\n")
-        _write_whole(self._config, yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True))
+            write_whole(self._facts, json.dumps({"humanlm_version": __version__, **facts}, indent=1) + "\n")
+        write_whole(self._config, yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True))
 
     def newest_checkpoint(self) -> tuple[Path, int] | None:
         """The newest checkpoint and its step; folders appear whole, so whatever bears the name is complete."""
@@ -135,7 +135,7 @@ class RunFolder:
         for file in (self._metrics, self._samples):
             if file.is_file():
                 rows = [row for row in _read_lines(file) if row["step"] <= step]
-                _write_whole(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+                write_whole(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def _steps(self) -> list[tuple[Path, int]]:
         if not self.checkpoints.is_dir():
@@ -185,12 +185,3 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
                 except ValueError:
                     break  # the last line of a killed run may be cut; its step is written again
     return rows
-
-
-def _write_whole(file: Path, text: str) -> None:
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
