@@ -50,6 +50,11 @@ def test_the_tour_runs_whole_and_gives_the_same_bytes_again(tmp_path: Path) -> N
 WORDS = ["quickstart", "--steps", "30", "--groups", "2", "--users", "4", "--base-steps", "20", "4"]
 
 
+def _hear_interrupts() -> None:
+    """A shell's background job is born deaf to Ctrl-C, and CI may run as one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The scores of a tour that nobody stopped."""
@@ -63,7 +68,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_tour_goes_on_to_the_same_scores(tmp_path: Path, whole: bytes, stop: signal.Signals) -> None:
     words = [sys.executable, "-m", "humanlm", *WORDS, "--out", str(tmp_path)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        words, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=_hear_interrupts
+    )
     metrics = tmp_path / "runs" / "humanlm" / "metrics.jsonl"
     until = time.monotonic() + 200
     while not (metrics.exists() and metrics.read_text().count("\n") >= 3):

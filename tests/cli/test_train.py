@@ -6,35 +6,21 @@ import pytest
 from humanlm.cli import main
 from humanlm.reading import write_examples
 from humanlm.world.generator import WorldConfig, make_world
+from tests.models import tiny_qwen
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A few examples of the controlled world and a random model that reads its words."""
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
     from humanlm.world.tokenizer import make_tokenizer
 
     root = tmp_path_factory.mktemp("world")
     examples = make_world(WorldConfig()).examples["train"][:20]
     write_examples(root / "data" / "train.jsonl", examples)
     tokenizer = make_tokenizer()
-    torch.manual_seed(0)
-    shape = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        head_dim=16,
-        max_position_embeddings=128,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-    )
-    Qwen3ForCausalLM(shape).save_pretrained(root / "model")
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    model = tiny_qwen(tokenizer, **small, num_attention_heads=1, num_key_value_heads=1)
+    model.save_pretrained(root / "model")
     tokenizer.save_pretrained(root / "model")
     return root / "data", root / "model"
 

@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from humanlm.errors import ModelError, UsageError
 from humanlm.example import HUMAN, Example, Persona, Turn
@@ -17,25 +15,13 @@ from humanlm.simulation.generate import generate
 from humanlm.simulation.served import ChatSimulator, ServedSimulator, connect
 from tests.fake_llm import FakeLLM
 from tests.judging.test_llm_faults import endpoint
+from tests.models import tiny_qwen
 
 
 @pytest.fixture(scope="module")
 def folder(chatml_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    shape = Qwen3Config(
-        vocab_size=len(chatml_tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=2048,
-        eos_token_id=chatml_tokenizer.eos_token_id,
-        pad_token_id=chatml_tokenizer.pad_token_id,
-    )
     place = tmp_path_factory.mktemp("served") / "model"
-    Qwen3ForCausalLM(shape).save_pretrained(place)
+    tiny_qwen(chatml_tokenizer, max_position_embeddings=2048).save_pretrained(place)
     install_chat_template(chatml_tokenizer)
     chatml_tokenizer.save_pretrained(place)
     return place

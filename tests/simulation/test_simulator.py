@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from humanlm.errors import ModelError, UsageError
 from humanlm.example import Turn
@@ -14,24 +13,12 @@ from humanlm.reading import load_examples
 from humanlm.reply import Fault
 from humanlm.simulation import ModelCard, Simulator
 from humanlm.simulation.generate import _batches, generate, generate_batches
+from tests.models import tiny_qwen
 
 
 @pytest.fixture(scope="module")
 def model(chatml_tokenizer: Any) -> Any:
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=len(chatml_tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=16384,
-        eos_token_id=chatml_tokenizer.eos_token_id,
-        pad_token_id=chatml_tokenizer.pad_token_id,
-    )
-    return Qwen3ForCausalLM(config).eval()
+    return tiny_qwen(chatml_tokenizer, max_position_embeddings=16384).eval()
 
 
 @pytest.fixture(scope="module")

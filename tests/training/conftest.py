@@ -13,6 +13,7 @@ from humanlm.reading import write_examples
 from humanlm.reply import Reply
 from humanlm.states import RESPONSE, STATES
 from humanlm.training.config import TrainConfig
+from tests.models import tiny_qwen
 
 SECRET = "zebrasecret"
 """Stands in every text of the data: it must not turn up in any log."""
@@ -80,7 +81,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Qwen3-shaped model whose vocabulary is a few words."""
     import torch
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from transformers import PreTrainedTokenizerFast
 
     torch.set_num_threads(1)
     tags = [f"<{mark}{name}>" for name in (*STATES, RESPONSE, "think") for mark in ("", "/")]
@@ -96,23 +97,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         additional_special_tokens=["<|im_start|>"],
         clean_up_tokenization_spaces=False,
     )
-    torch.manual_seed(7)
-    shape = Qwen3Config(
-        vocab_size=len(tokens),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=128,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=None,
-    )
     folder = tmp_path_factory.mktemp("tiny") / "model"
-    Qwen3ForCausalLM(shape).save_pretrained(folder)
+    tiny_qwen(tokenizer, seed=7, tie_word_embeddings=True).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
