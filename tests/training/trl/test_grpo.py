@@ -60,7 +60,7 @@ def test_a_run_leaves_what_it_should(make_config: Make, tiny_model: Path) -> Non
         simulator = Simulator.load(folder, device="cpu")
         assert (simulator.card.method, simulator.think, simulator.card.step) == ("humanlm", True, 5)
         assert simulator.card.states == tuple(simulator.prompts.states)
-        assert simulator.prompts.name == "humanlm"
+        assert simulator.prompts.name == "world"
     assert any((weights(run / "model")[name] != value).any() for name, value in weights(tiny_model).items())
     samples = (run / "samples.jsonl").read_text().splitlines()
     assert len(samples) == 3
