@@ -11,7 +11,6 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from humanlm.errors import DataError
-from humanlm.prompts.inert import inert
 from humanlm.simulation.generate import end_token_ids
 from humanlm.simulation.limits import positions_of
 from humanlm.training.plan import Plan
@@ -76,8 +75,8 @@ class Sequences:
 
     def _pair(self, item: Item, tokenizer: Any, positions: int | None, end: int) -> tuple[array[int], array[int]]:
         example = self.plan.examples[item.example_index]
-        truth = inert(example.response, states=self.plan.prompts.states, tokens=frozenset(tokenizer.get_added_vocab()))
-        text = self.plan.prompts.completion(item.target, truth)
+        tokens = frozenset(tokenizer.get_added_vocab())
+        text = self.plan.prompts.completion(item.target, example.response, tokens=tokens)
         answer = [*tokenizer(text, add_special_tokens=False)["input_ids"], end]
         room = self.plan.config.max_prompt_tokens
         if positions is not None:
