@@ -303,9 +303,11 @@ def _notes(headline: AtTemperature, anchors: Mapping[str, Estimate], examples: S
         )
     alignment = headline.response_alignment
     if headline.format_rate < LOW_FORMAT:
-        share = f"Only {headline.format_rate:.1%}" if headline.format_rate else "None"
+        rate = headline.format_rate
+        share = f"Only {rate:.1%} of the outputs had" if rate else "No output had"
+        others = "the others score" if rate else "all score"
         notes.append(
-            f"{share} of the outputs had the form that was asked for, and the others score 0 by "
+            f"{share} the form that was asked for, and {others} 0 by "
             f"rule: these figures say nothing about how well the model simulates people."
         )
     if alignment.missing:

@@ -1,5 +1,6 @@
 """A coarse judge that needs no language model: cosine similarity of sentence embeddings."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,13 @@ class EmbeddingJudge(Judge):
         """
         try:
             from sentence_transformers import SentenceTransformer
+            from transformers.utils import logging
         except ImportError as error:
             raise UsageError("the embedding judge needs sentence-transformers: pip install 'humanlm[embed]'") from error
         self.name = "embedding" if model is None else f"embedding:{model}"
         where = model or _packaged_model() or HUB_MODEL
+        if not sys.stderr.isatty():
+            logging.disable_progress_bar()
         try:
             self._model: Any = SentenceTransformer(where, device="cpu")
         except (OSError, ValueError) as error:
