@@ -101,7 +101,7 @@ def test_a_hosted_chat_model_is_asked_in_its_own_roles() -> None:
         roles = [[message["role"] for message in request["messages"]] for request in running.requests]
         assert roles == [["system", "user"]] * 3
         texts = [request["messages"][1]["content"] for request in running.requests]
-        assert any("Bob:\nWhy?" in text for text in texts)
+        assert any("Bob:\n  Why?" in text for text in texts)
         assert not any("<|im_start|>" in text for text in texts)
 
 

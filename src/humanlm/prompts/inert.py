@@ -11,8 +11,10 @@ from humanlm.states import RESPONSE, THINK
 _BRACKETS = str.maketrans({"<": "‹", ">": "›"})
 _SPACE = re.compile(r"\s+")
 _NAME_LENGTH = 80
+AI_ASSISTANT = "AI assistant"
+"""What the assistant of a chat is called in every prompt."""
 _ROLES = {
-    "assistant": "AI assistant",
+    "assistant": AI_ASSISTANT,
     **{role: f"person called {role}" for role in ("system", "user", "tool", "human")},
 }
 
@@ -55,4 +57,5 @@ def inert_name(name: str, *, states: Iterable[str] = (), tokens: Iterable[str] =
     if line == HUMAN:
         return line
     seen = "".join(char for char in unicodedata.normalize("NFKC", line) if unicodedata.category(char) != "Cf").strip()
-    return _ROLES.get(seen.casefold(), line) if seen else UNKNOWN_AUTHOR
+    # a colon behind a name is how transcripts end a name
+    return _ROLES.get(seen.rstrip(":： ").casefold(), line) if seen else UNKNOWN_AUTHOR

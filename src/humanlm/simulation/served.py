@@ -9,6 +9,7 @@ from humanlm.errors import ModelError, UsageError
 from humanlm.example import Example
 from humanlm.llm import LLM, Answer, Call, CallError, resolve
 from humanlm.prompts import Prompts
+from humanlm.prompts.chat import transcript
 from humanlm.reply import Reply, parse_reply
 from humanlm.simulation.card import ModelCard
 from humanlm.simulation.limits import token_limit
@@ -170,7 +171,7 @@ class ChatSimulator(Simulator):
             system, *turns = self.prompts.messages(example, target)
             calls.append(
                 Call(
-                    prompt="\n\n".join(f"{turn['role']}:\n{turn['content']}" for turn in turns),
+                    prompt=transcript(turns),
                     system=system["content"],
                     purpose="simulate",
                     target=target,
