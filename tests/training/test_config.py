@@ -46,6 +46,15 @@ def test_a_dump_can_be_read_again(tmp_path: Path) -> None:
         (["target_weights={goal: -1}"], "a weight is 0 or a positive number"),
         (["max_tokens.goal=1"], "at least 2 tokens"),
         (["judge=''"], "needs a judge"),
+        (["report_to=[wndb]"], "unknown tracker in report_to 'wndb': did you mean 'wandb'"),
+        (["vllm=colocate", "device=cpu"], "device=cpu and vllm do not go together"),
+        (["vllm=server"], "vllm=server and no vllm_url do not go together"),
+        (["vllm_url=http://here"], "vllm_url and vllm=None do not go together: add vllm=server"),
+        (["vllm=inproc"], "setting vllm='inproc'"),
+        (["monitor_judge=rule"], "judge=rule and monitor_judge=rule do not go together"),
+        (["method=sft", "learnt_discount=0.5"], "method=sft and learnt_discount do not go together"),
+        (["method=sft", "one_dimension_per_batch=true"], "method=sft and one_dimension_per_batch do not go together"),
+        (["persona_dropout=1.5"], "setting persona_dropout=1.5"),
     ],
 )
 def test_faults_are_one_line_with_the_key(settings: list[str], message: str) -> None:
@@ -68,6 +77,34 @@ def test_missing_settings_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("groups", "size"), [(4, 16), (16, 64), (32, 64), (17, 4), (48, 64), (20, 40)])
 def test_small_steps_go_through_at_once(groups: int, size: int) -> None:
     assert TrainConfig.checked(BASE | {"groups": groups}).micro_batch_size == size
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "processes", "size", "again"),
+    [
+        ({}, "cpu", 1, 64, False),
+        ({}, "cuda", 1, 4, True),
+        ({}, "cuda", 4, 4, True),
+        ({}, "cpu", 4, 32, False),
+        ({"gradient_checkpointing": False, "micro_batch": 16}, "cuda", 2, 16, False),
+    ],
+)
+def test_the_machine_decides_what_was_left_open(
+    settings: dict[str, object], device: str, processes: int, size: int, again: bool
+) -> None:
+    config = TrainConfig.checked(BASE | settings).on(device, processes)
+    assert (config.micro_batch, config.gradient_checkpointing) == (size, again)
+
+
+def test_a_step_splits_over_all_processes() -> None:
+    with pytest.raises(UsageError, match="groups=32 does not split over 3 processes"):
+        TrainConfig.checked(BASE).on("cpu", 3)
+    with pytest.raises(UsageError, match="micro_batch=64 does not split the 32 rollouts"):
+        TrainConfig.checked(BASE | {"micro_batch": 64}).on("cpu", 4)
+
+
+def test_one_tracker_needs_no_list() -> None:
+    assert TrainConfig.read(None, ["report_to=wandb"], **BASE).report_to == ("wandb",)
 
 
 def test_imitation_needs_no_judge_and_no_whole_groups() -> None:

@@ -87,6 +87,19 @@ def test_the_mix_follows_the_weights() -> None:
     assert RESPONSE not in counts
 
 
+def test_persona_dropout_is_drawn_anew_in_every_epoch() -> None:
+    """The original dropped the same examples' personas each epoch, so that some were never seen with one."""
+    items = draw(config(steps=70, groups=10, persona_dropout=0.5))
+    hidden = [item.persona == "none" for item in items]
+    assert 0.4 < sum(hidden) / len(hidden) < 0.6
+    epochs = [{item.example_index: item.persona for item in items[start : start + 7]} for start in range(0, 700, 7)]
+    assert len({tuple(sorted(epoch.items())) for epoch in epochs}) > 50
+    assert {item.persona for item in draw(config())} == {"own"}
+    assert {item.persona for item in draw(config(persona_dropout=1))} == {"none"}
+    plain, dropped = draw(config(seed=3)), draw(config(seed=3, persona_dropout=0.5))
+    assert [item[:5] for item in plain] == [item[:5] for item in dropped]
+
+
 def test_imitation_has_sequences_instead_of_groups() -> None:
     settings = config(method="sft", judge="")
     items = schedule(EXAMPLES, settings.chosen, settings, None, states=tuple(STATES))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -14,6 +14,9 @@ SMALL_BATCH = 64
 """Rollouts that go through the model at once unless ``micro_batch`` says otherwise."""
 
 ENGINES = ("trl",)
+TRACKERS = ("tensorboard", "wandb", "trackio")
+LORA_RANK = 32
+"""Of ``--lora``: enough for every linear layer to follow a reward."""
 
 
 class TrainConfig(BaseModel):
@@ -50,16 +53,31 @@ class TrainConfig(BaseModel):
         states: A YAML file with state dimensions; by default the paper's six.
         target_weights: How often targets are drawn, by name; by default a state once and the response twice.
         one_dimension_per_batch: All prompts of a step ask for the same target (paper, section 3.2) instead of a mix.
+        learnt_discount: How much less a target weighs once it is learnt: its advantages are multiplied by 1 minus this times its
+            mean reward of late; 0 weighs all alike.
+        persona_dropout: Share of prompts that show no persona, drawn anew each time an example comes up; 1 trains without any.
         max_prompt_tokens: Longer contexts lose their oldest turns.
         max_tokens: New tokens by target; by default a state's own limit, 512 for a response, 1,024 for one that reasons.
-        micro_batch: Rollouts that go through the model at once, a multiple of ``n``; by default all of a small step.
-        gradient_checkpointing: Recompute activations: less memory, about a fifth slower.
+        repetition_penalty: On tokens of prompt and rollout while sampling; 1 is none. The learnt policy is the one without it.
+        lora: Rank of LoRA adapters; 0 trains every weight.
+        dtype: ``auto``: float32 weights and bfloat16 arithmetic on a GPU, with LoRA bfloat16 base weights as well; ``bfloat16``:
+            the trained weights themselves, half the memory; ``float32``: nothing smaller anywhere.
+        micro_batch: Rollouts that go through the model at once, a multiple of ``n``; by default one group on a GPU, elsewhere all
+            of a small step.
+        gradient_checkpointing: Recompute activations: less memory, about a fifth slower; by default on a GPU.
         device: ``auto``, ``cpu`` or ``cuda``.
+        vllm: ``colocate`` samples with vLLM on the training GPU, ``server`` with a vLLM server; by default transformers samples.
+        vllm_url: Where that server is.
+        vllm_memory: Share of the GPU's memory that a colocated vLLM takes.
         save_every: Steps between checkpoints.
         keep_checkpoints: How many of the newest stay; 0 keeps all.
         samples_every: Steps between the groups that are written out for people.
         samples_groups: Groups written each time.
         max_failed_steps: Stop after so many steps in a row in which no group could be judged.
+        monitor_judge: A second judge that is never trained on: it sees a sample of the groups, to tell when the first is gamed.
+        monitor_every: Steps between its samples.
+        monitor_groups: Groups of a sample.
+        report_to: Trackers that get the numbers of every step, and no texts: ``tensorboard``, ``wandb``, ``trackio``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -94,16 +112,28 @@ class TrainConfig(BaseModel):
     states: Path | None = None
     target_weights: dict[str, float] = Field(default_factory=dict)
     one_dimension_per_batch: bool = False
+    learnt_discount: float = Field(default=0.0, ge=0, le=1)
+    persona_dropout: float = Field(default=0.0, ge=0, le=1)
     max_prompt_tokens: int = Field(default=5120, ge=16)
     max_tokens: dict[str, int] = Field(default_factory=dict)
+    repetition_penalty: float = Field(default=1.0, gt=0, le=2)
+    lora: int = Field(default=0, ge=0)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     micro_batch: int | None = Field(default=None, ge=1)
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool | None = None
     device: str = "auto"
+    vllm: Literal["colocate", "server"] | None = None
+    vllm_url: str | None = None
+    vllm_memory: float = Field(default=0.3, gt=0, lt=1)
     save_every: int = Field(default=50, ge=1)
     keep_checkpoints: int = Field(default=2, ge=0)
     samples_every: int = Field(default=10, ge=1)
     samples_groups: int = Field(default=4, ge=0)
     max_failed_steps: int = Field(default=5, ge=1)
+    monitor_judge: str | None = None
+    monitor_every: int = Field(default=10, ge=1)
+    monitor_groups: int = Field(default=8, ge=1)
+    report_to: tuple[str, ...] = ()
 
     @field_validator("target_weights")
     @classmethod
@@ -121,6 +151,11 @@ class TrainConfig(BaseModel):
                 raise ValueError(f"{name}: a target needs at least 2 tokens, got {limit}")
         return value
 
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _one_tracker(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if find_method(self.method).kind == "rl" and not self.judge:
@@ -129,6 +164,10 @@ class TrainConfig(BaseModel):
             )
         if self.engine not in ENGINES:
             raise unknown_name("engine", self.engine, ENGINES)
+        for name in self.report_to:
+            if name not in TRACKERS:
+                raise unknown_name("tracker in report_to", name, TRACKERS)
+        self._combinations()
         size = self.micro_batch_size
         unit = self.n if find_method(self.method).kind == "rl" else 1
         if size % unit or self.rollouts % size:
@@ -137,6 +176,32 @@ class TrainConfig(BaseModel):
                 f"into whole groups: choose a multiple of {unit} that divides {self.rollouts}"
             )
         return self
+
+    def _combinations(self) -> None:
+        """Refuses settings that exclude each other, naming both."""
+        imitates = find_method(self.method).kind != "rl"
+        for wrong, first, second, mend in (
+            (self.vllm and imitates, f"method={self.method}", "vllm", "imitation samples nothing: leave out vllm"),
+            (self.vllm and self.device == "cpu", "device=cpu", "vllm", "vLLM needs a GPU: leave out one of them"),
+            (self.vllm_url and self.vllm != "server", "vllm_url", f"vllm={self.vllm}", "add vllm=server"),
+            (self.vllm == "server" and not self.vllm_url, "vllm=server", "no vllm_url", "say where the server is"),
+            (self.monitor_judge and imitates, f"method={self.method}", "monitor_judge", "imitation is not judged"),
+            (
+                self.monitor_judge and self.monitor_judge == self.judge,
+                f"judge={self.judge}",
+                f"monitor_judge={self.monitor_judge}",
+                "the alarm needs another judge than the one that is trained on",
+            ),
+            (self.learnt_discount and imitates, f"method={self.method}", "learnt_discount", "imitation has no reward"),
+            (
+                self.one_dimension_per_batch and imitates,
+                f"method={self.method}",
+                "one_dimension_per_batch",
+                "imitation has one target: leave it out",
+            ),
+        ):
+            if wrong:
+                raise UsageError(f"{first} and {second} do not go together: {mend}")
 
     @property
     def chosen(self) -> Method:
@@ -155,6 +220,30 @@ class TrainConfig(BaseModel):
             return self.micro_batch
         fitting = [self.n * count for count in range(1, self.groups + 1) if self.groups % count == 0]
         return max((size for size in fitting if size <= SMALL_BATCH), default=self.n)
+
+    def on(self, device: str, processes: int = 1) -> Self:
+        """With everything filled in that the machine decides, where it was left open.
+
+        Args:
+            device: ``cpu`` or a GPU.
+            processes: How many share a step.
+
+        Raises:
+            UsageError: A step does not split into whole groups for every process.
+        """
+        if self.rollouts % processes or (self.chosen.kind == "rl" and self.groups % processes):
+            raise UsageError(f"groups={self.groups} does not split over {processes} processes: choose a multiple of it")
+        share = self.rollouts // processes
+        size = self.micro_batch or (self.n if device != "cpu" else min(self.micro_batch_size, share))
+        if share % size:
+            if self.micro_batch:
+                raise UsageError(
+                    f"micro_batch={size} does not split the {share} rollouts that each of {processes} processes has: "
+                    f"choose a divisor, e.g. {self.n}"
+                )
+            size = self.n
+        again = self.gradient_checkpointing if self.gradient_checkpointing is not None else device != "cpu"
+        return self.model_copy(update={"micro_batch": size, "gradient_checkpointing": again})
 
     @classmethod
     def read(cls, file: str | Path | None = None, settings: Sequence[str] = (), **options: Any) -> Self:

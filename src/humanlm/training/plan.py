@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from humanlm.errors import unknown_name
-from humanlm.example import Example
+from humanlm.example import Example, Persona
 from humanlm.judging import Judge
 from humanlm.prompts import Prompts
 from humanlm.simulation import ModelCard
@@ -15,7 +15,7 @@ from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
 from humanlm.training.interrupts import Interrupts
 from humanlm.training.progress import Progress
-from humanlm.training.schedule import Item
+from humanlm.training.schedule import OWN, Item
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Plan:
         """The items of one step, counted from 0."""
         return self.items[step * self.slots : (step + 1) * self.slots]
 
+    def shown(self, item: Item) -> Example:
+        """The example as the prompt of an item shows it: perhaps without its persona."""
+        example = self.examples[item.example_index]
+        return example if item.persona == OWN else example.model_copy(update={"persona": Persona()})
+
 
 def token_limits(config: TrainConfig, prompts: Prompts, positions: int | None) -> dict[str, int]:
     """New tokens that each target of the method may have.
@@ -88,14 +93,18 @@ class PromptTable:
     """
 
     def __init__(self, plan: Plan, tokenizer: Any, rooms: Mapping[str, int]) -> None:
-        self._ids: dict[tuple[int, str], array[int]] = {}
+        self._ids: dict[tuple[int, str, str], array[int]] = {}
         for item in plan.items:
-            key = (item.example_index, item.target)
-            if key not in self._ids:
-                example = plan.examples[item.example_index]
-                ids = plan.prompts.ids(example, item.target, tokenizer, think=item.think, max_tokens=rooms[item.target])
+            if (key := _key(item)) not in self._ids:
+                ids = plan.prompts.ids(
+                    plan.shown(item), item.target, tokenizer, think=item.think, max_tokens=rooms[item.target]
+                )
                 self._ids[key] = array("l", ids)
 
     def __getitem__(self, item: Item) -> list[int]:
         """The ids of one item's prompt."""
-        return self._ids[item.example_index, item.target].tolist()
+        return self._ids[_key(item)].tolist()
+
+
+def _key(item: Item) -> tuple[int, str, str]:
+    return item.example_index, item.target, item.persona

@@ -11,6 +11,8 @@ from humanlm.judging import Judge
 from humanlm.training.config import TrainConfig
 from humanlm.training.methods import Method
 
+OWN, NO_PERSONA = "own", "none"
+
 
 class Item(NamedTuple):
     """One prompt of a run.
@@ -21,7 +23,7 @@ class Item(NamedTuple):
         example_index: Which example.
         target: What is asked for.
         think: Whether the prompt asks for reasoning.
-        persona: Which persona variant is shown; ``own`` is the example's.
+        persona: Which persona variant is shown: ``own`` is the example's, ``none`` shows that nothing is known.
     """
 
     step: int
@@ -29,7 +31,7 @@ class Item(NamedTuple):
     example_index: int
     target: str
     think: bool
-    persona: str = "own"
+    persona: str = OWN
 
 
 def schedule(
@@ -58,8 +60,16 @@ def schedule(
     slots = config.groups if method.kind == "rl" else config.groups * config.n
     draw = _Draw(examples, weights, judge, random.Random(f"{config.seed}/schedule/{method.name}"))
     pairs = draw.by_batch(slots) if config.one_dimension_per_batch else draw.mixed()
+    dice = random.Random(f"{config.seed}/persona")  # one draw a slot: an example's next visit draws anew
     return [
-        Item(step, slot, index, target, method.thinks(target))
+        Item(
+            step,
+            slot,
+            index,
+            target,
+            method.thinks(target),
+            NO_PERSONA if dice.random() < config.persona_dropout else OWN,
+        )
         for step in range(config.steps)
         for slot, (index, target) in zip(range(slots), pairs, strict=False)
     ]

@@ -37,10 +37,10 @@ class Sequences:
     def __init__(self, plan: Plan, model: Any, tokenizer: Any) -> None:
         self.plan = plan
         self._collate = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id)
-        self._pairs: dict[tuple[int, str], tuple[array[int], array[int]]] = {}
+        self._pairs: dict[tuple[int, str, str], tuple[array[int], array[int]]] = {}
         positions, end = positions_of(model), end_token_ids(model, tokenizer)[0]
         for item in plan.items:
-            key = (item.example_index, item.target)
+            key = (item.example_index, item.target, item.persona)
             if key not in self._pairs:
                 self._pairs[key] = self._pair(item, tokenizer, positions, end)
 
@@ -71,7 +71,7 @@ class Sequences:
         return values | counts | {"seconds": {}}
 
     def _of(self, item: Item) -> tuple[array[int], array[int]]:
-        return self._pairs[item.example_index, item.target]
+        return self._pairs[item.example_index, item.target, item.persona]
 
     def _pair(self, item: Item, tokenizer: Any, positions: int | None, end: int) -> tuple[array[int], array[int]]:
         example = self.plan.examples[item.example_index]
@@ -86,7 +86,7 @@ class Sequences:
                 f"example {example.id!r}: its response needs {len(answer)} tokens, the model has {positions} positions: "
                 "leave it out or use a model with more"
             )
-        prompt = self.plan.prompts.ids(example, item.target, tokenizer, think=item.think, max_tokens=room)
+        prompt = self.plan.prompts.ids(self.plan.shown(item), item.target, tokenizer, think=item.think, max_tokens=room)
         return array("l", prompt), array("l", answer)
 
 
