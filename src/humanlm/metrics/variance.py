@@ -1,0 +1,127 @@
+"""Where the spread of scores comes from: the seed, the user, the example, or one sample after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from humanlm.metrics.intervals import DIGITS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Codes = NDArray[np.int64]
+
+
+class VarianceSplit(BaseModel):
+    """Variance components.
+
+    Attributes:
+        components: Variance by factor; the last is what is left between values that share all factors. Never negative.
+        shares: The components as shares of their sum; empty if that is 0.
+        levels: How many different levels each factor has: a component of few levels (say, three seeds) is a rough figure.
+        left_out: Factors that these values cannot tell apart from others, with the reason.
+        n: Values.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    components: dict[str, float]
+    shares: dict[str, float]
+    levels: dict[str, int]
+    left_out: dict[str, str]
+    n: int
+
+
+def split_variance(
+    values: Sequence[float | None], factors: Mapping[str, Sequence[str]], *, rest: str = "sample"
+) -> VarianceSplit:
+    """Splits the variance of values into components of random factors: ANOVA estimates for any, also unequal, cell sizes.
+
+    The model is ``value = mean + one random effect a factor + rest``; factors may be crossed (seed and example) or nested
+    (example in user). The estimator equates each factor's sum of squares with its expectation (Henderson's method I; Searle,
+    Casella and McCulloch, Variance Components, 1992, ch. 5): unbiased, equal to the classical ANOVA and to REML where cells are
+    of equal size, and linear in the number of values, where a mixed model of crossed factors takes its cube. Negative estimates,
+    which are possible and mean "about nothing", become 0.
+
+    Args:
+        values: One a case; None (or NaN) is left out.
+        factors: For each factor the level of each case, e.g. ``{"seed": ..., "user": ..., "example": ...}``. Levels that
+            are nested must have names of their own.
+        rest: The name of what is left: differences between values of equal levels.
+
+    Raises:
+        ValueError: A factor has another number of cases than there are values, or is called like the rest.
+    """
+    import numpy as np
+
+    if rest in factors:
+        raise ValueError(f"a factor is called {rest!r} like the rest: name one of them otherwise")
+    for name, levels in factors.items():
+        if len(levels) != len(values):
+            raise ValueError(f"factor {name!r} has {len(levels)} cases for {len(values)} values")
+    kept = [place for place, value in enumerate(values) if value is not None and not math.isnan(value)]
+    n = len(kept)
+    codes = {name: _codes([levels[place] for place in kept]) for name, levels in factors.items()}
+    counts = {name: len(set(levels)) for name, levels in codes.items()}
+    left_out = _left_out(codes, n, rest)
+    used: dict[str, Codes] = {name: np.array(levels) for name, levels in codes.items() if name not in left_out}
+    if n < 2:
+        return VarianceSplit(components={}, shares={}, levels=counts, left_out=left_out, n=n)
+    y = np.array([values[place] for place in kept], dtype=float)
+    y -= y.mean()  # the components do not depend on the mean; the sums keep their digits
+    whole = np.zeros(n, dtype=np.int64)
+
+    def equations() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """One a partition: what each component adds to its sum of squares on average, and that sum; both less the mean's."""
+        parts = [*used.values(), np.arange(n)]
+        weights = [[_weight(part, effect) - _weight(whole, effect) for effect in parts] for part in parts]
+        return np.array(weights), np.array([_squares(y, part) - _squares(y, whole) for part in parts])
+
+    weights, squares = equations()
+    while np.linalg.matrix_rank(weights) < len(weights):
+        left_out[used.popitem()[0]] = "cannot be told apart from the others together"
+        weights, squares = equations()
+    found = np.linalg.solve(weights, squares)
+    components = {name: round(max(0.0, float(value)), DIGITS) for name, value in zip([*used, rest], found, strict=True)}
+    total = math.fsum(components.values())
+    shares = {name: round(value / total, DIGITS) for name, value in components.items()} if total else {}
+    return VarianceSplit(components=components, shares=shares, levels=counts, left_out=left_out, n=n)
+
+
+def _codes(levels: Sequence[str]) -> tuple[int, ...]:
+    """Levels by the order of their first case: equal partitions have equal codes."""
+    places: dict[str, int] = {}
+    return tuple(places.setdefault(level, len(places)) for level in levels)
+
+
+def _left_out(codes: Mapping[str, tuple[int, ...]], n: int, rest: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    seen: dict[tuple[int, ...], str] = {tuple(range(n)): rest}
+    for name, levels in codes.items():
+        if len(set(levels)) < 2:
+            found[name] = "has only one level"
+        elif levels in seen:
+            found[name] = f"cannot be told apart from {seen[levels]!r}"
+        else:
+            seen[levels] = name
+    return found
+
+
+def _squares(y: NDArray[np.float64], part: Codes) -> float:
+    """Sum over levels of (sum of values)^2 / number of values."""
+    import numpy as np
+
+    return float((np.bincount(part, weights=y) ** 2 / np.bincount(part)).sum())
+
+
+def _weight(part: Codes, effect: Codes) -> float:
+    """How often the component of ``effect`` is in the sum of squares of ``part``: the sum of n_ij^2 / n_i over their cells."""
+    import numpy as np
+
+    cells, counts = np.unique(np.stack([part, effect]), axis=1, return_counts=True)
+    return float((counts**2 / np.bincount(part)[cells[0]]).sum())
