@@ -1,0 +1,1 @@
+"""From platforms and files of one's own to examples: collecting, preparing."""
