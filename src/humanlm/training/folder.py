@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ FREE_ON_RESUME = frozenset(
     {"out", "save_every", "keep_checkpoints", "samples_every", "samples_groups", "max_failed_steps", "device"}
     | {"max_cost", "max_calls", "judge_url"}  # the same judge may have moved to another server
     | {"micro_batch", "gradient_checkpointing"}  # so that a run that ran out of memory can go on
+    | {"vllm_url", "vllm_memory", "report_to", "monitor_judge", "monitor_every", "monitor_groups"}
 )
 """Settings that change what is learnt by rounding at most, and may differ when a run goes on."""
 
@@ -28,7 +29,7 @@ _TRAINER_FILES = (
     "optimizer.pt",
     "scheduler.pt",
     "scaler.pt",
-    "rng_state.pth",
+    "rng_state*.pth",
     "trainer_state.json",
     "training_args.bin",
 )
@@ -102,11 +103,19 @@ class RunFolder:
             shutil.rmtree(old)
         return final
 
-    def publish(self, checkpoint: Path) -> None:
-        """Makes RUN/model from a checkpoint: the same folder without what only a trainer needs."""
+    def publish(self, checkpoint: Path, rewrite: Callable[[Path, Path], None] | None = None) -> None:
+        """Makes RUN/model from a checkpoint: the same folder without what only a trainer needs.
+
+        Args:
+            checkpoint: The last one.
+            rewrite: Given the checkpoint and the new folder, writes other weights into it than the checkpoint's.
+        """
         part = self.path / ".model.part"
         shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(checkpoint, part, ignore=shutil.ignore_patterns(*_TRAINER_FILES))
+        weights = ("adapter_*",) if rewrite else ()
+        shutil.copytree(checkpoint, part, ignore=shutil.ignore_patterns(*_TRAINER_FILES, *weights))
+        if rewrite:
+            rewrite(checkpoint, part)
         if self.model.exists():
             shutil.rmtree(self.model)
         part.replace(self.model)
@@ -156,10 +165,12 @@ class RunFolder:
             stored = json.loads(self._facts.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise RunError(f"{self.path}: config.yaml or run.json is broken: start anew with --overwrite") from error
+        usual = {key: field.get_default(call_default_factory=True) for key, field in TrainConfig.model_fields.items()}
         for key, value in config.dump().items():
-            if key not in FREE_ON_RESUME and before.get(key) != value:
+            had = before.get(key, usual[key])  # a setting that came after the run was begun
+            if key not in FREE_ON_RESUME and had != value:
                 raise UsageError(
-                    f"--resume with another {key}: the run has {before.get(key)!r}, now it is {value!r}: "
+                    f"--resume with another {key}: the run has {had!r}, now it is {value!r}: "
                     "give the same value, or another --out for a new run"
                 )
         for key, value in facts.items():

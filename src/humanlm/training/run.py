@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from humanlm.llm import SpendLimits
 from humanlm.prompts import Prompts
 from humanlm.reading import fingerprint, load_examples
 from humanlm.simulation import ModelCard
-from humanlm.simulation.loading import model_folder
+from humanlm.simulation.loading import is_adapter, model_folder
 from humanlm.states import load_states
 from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
 from humanlm.training.interrupts import Interrupts
 from humanlm.training.plan import Plan, token_limits
 from humanlm.training.progress import Listener, Progress
+from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import schedule
 
 logger = logging.getLogger("humanlm.training")
@@ -56,24 +58,38 @@ def train(
         RunError: The run had to stop: interrupted, disk full, judge down, diverged. The message says how to go on.
     """
     plan, facts = prepare(config, judge=judge, progress=progress)
-    folder = plan.folder
-    folder.check(config, facts, resume=resume, overwrite=overwrite)
+    folder, ranks = plan.folder, Ranks()
+    if ranks.main:  # it alone writes the folder; where it fails, the launcher ends the others
+        folder.check(config, facts, resume=resume, overwrite=overwrite)
     newest = folder.newest_checkpoint() if resume else None
     try:
         if newest is None or newest[1] < config.steps:
             newest = _optimise(plan, facts, newest, resume=resume)
-        folder.publish(newest[0])
+        if ranks.main:
+            folder.publish(newest[0], _merge if is_adapter(newest[0]) else None)
     except KeyboardInterrupt as error:
-        folder.drop_staging()
+        _clean(folder, ranks)
         raise Stopped(_stopped(folder, "stopped")) from error
     except Exception as error:
         mend = _mend(error, config)
         if mend is None:
             raise
-        folder.drop_staging()
+        _clean(folder, ranks)
         raise RunError(_stopped(folder, mend)) from error
-    logger.info("%s: done, the model is in %s", config.method, folder.model)
+    if ranks.main:
+        logger.info("%s: done, the model is in %s", config.method, folder.model)
     return folder.path
+
+
+def _merge(checkpoint: Path, folder: Path) -> None:
+    from humanlm.training.trl.lora import write_merged
+
+    write_merged(checkpoint, folder)
+
+
+def _clean(folder: RunFolder, ranks: Ranks) -> None:
+    if ranks.main:
+        folder.drop_staging()
 
 
 def prepare(
@@ -139,21 +155,24 @@ def _open_judge(config: TrainConfig, prompts: Prompts) -> Judge:
 
 def _optimise(plan: Plan, facts: dict[str, Any], newest: tuple[Path, int] | None, *, resume: bool) -> tuple[Path, int]:
     """Makes the engine, then the folder, and runs; returns the last checkpoint."""
-    from humanlm.training.trl.engine import Engine
+    from humanlm.training.trl.engine import Engine, machine
 
-    folder = plan.folder
+    folder, ranks = plan.folder, Ranks()
     try:
         engine = Engine(plan)
     except BaseException:
-        folder.drop_staging()  # the trainer makes its folder at once
+        _clean(folder, ranks)  # the trainer makes its folder at once
         raise
-    folder.begin(plan.config, facts, resume=resume)
-    folder.drop_staging()
-    folder.cut_after(newest[1] if newest else 0)
+    ranks.wait()
+    if ranks.main:
+        folder.begin(plan.config.on(*machine(plan.config)), facts, resume=resume)
+        folder.drop_staging()
+        folder.cut_after(newest[1] if newest else 0)
+    ranks.wait()
     plan.progress.done = newest[1] if newest else 0
-    with plan.progress, plan.interrupts:
+    with plan.progress if ranks.main else nullcontext(), plan.interrupts:
         trouble = engine.run(newest[0] if newest else None)
-    folder.drop_staging()
+    _clean(folder, ranks)
     if trouble:
         raise RunError(_stopped(folder, trouble))
     last = folder.newest_checkpoint()
@@ -178,9 +197,13 @@ def _mend(error: Exception, config: TrainConfig) -> str | None:
     Torch and safetensors report a failed write as errors of their own, with the system's words in them.
     """
     if type(error).__name__ == "OutOfMemoryError":
+        from humanlm.training.trl.engine import machine
+
+        used = config.on(*machine(config))
         return (
-            f"out of memory; lower micro_batch (now {config.micro_batch_size}), or set gradient_checkpointing=true "
-            "(both may differ when a run goes on)"
+            f"out of memory; lower micro_batch (now {used.micro_batch}) or set gradient_checkpointing=true "
+            f"(now {str(used.gradient_checkpointing).lower()}), which both may differ when a run goes on, "
+            f"or start anew with --lora (now {config.lora or 'off'})"
         )
     text = str(error).lower()
     if (isinstance(error, OSError) and error.errno in _DISK) or any(words in text for words in _DISK_WORDS):

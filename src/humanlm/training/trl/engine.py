@@ -1,6 +1,7 @@
 """The TRL engine's door: loading the model for training, and running the trainer that fits the method."""
 
 import contextlib
+import importlib.util
 import logging
 import os
 import warnings
@@ -13,20 +14,21 @@ from humanlm.prompts import install_chat_template
 from humanlm.simulation.loading import load_tokenizer, load_weights, pick_device
 from humanlm.training.config import TrainConfig
 from humanlm.training.plan import Plan
+from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import derive_seed
 
 _LOUD = ("transformers", "trl", "accelerate", "datasets")
 
 
 def open_model(config: TrainConfig) -> tuple[Any, Any]:
-    """Loads model and tokenizer for training: float32 master weights, our chat template, a token to pad with.
+    """Loads model and tokenizer for training: the weights' precision, our chat template, a token to pad with.
 
     Raises:
         ModelError: They cannot be loaded, or do not belong together.
     """
     with quiet():
         tokenizer = load_tokenizer(config.model)
-        model = load_weights(config.model, device="cpu")  # the trainer moves it
+        model = load_weights(config.model, device="cpu", dtype=weights_dtype(config))  # the trainer moves it
     install_chat_template(tokenizer)
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{config.model}: the tokenizer has no end token: set eos_token in tokenizer_config.json")
@@ -61,7 +63,9 @@ class Engine:
         make: Callable[[Plan, Any, Any], tuple[Any, Any]] = make_grpo if plan.config.chosen.kind == "rl" else make_sft
         with quiet():
             self.trainer, self._watch = make(plan, model, tokenizer)
-            self.trainer.add_callback(self._watch)
+            self.trainer.callback_handler.callbacks.insert(
+                0, self._watch
+            )  # before the trackers, which it hands its numbers
             self.trainer.remove_callback(PrinterCallback)
 
     def run(self, checkpoint: Path | None = None) -> str:
@@ -78,22 +82,59 @@ class Engine:
         return str(self._watch.trouble)
 
 
+def weights_dtype(config: TrainConfig) -> str:
+    """The precision of the weights: small updates need float32, frozen ones under adapters on a GPU do not."""
+    if config.dtype != "auto":
+        return config.dtype
+    return "bfloat16" if config.lora and pick_device(config.device) != "cpu" else "float32"
+
+
+def machine(config: TrainConfig) -> tuple[str, int]:
+    """Device and number of processes of this run.
+
+    Raises:
+        UsageError: The device is not there, or the processes were started in a way that this engine does not know.
+    """
+    import torch
+
+    device, processes = pick_device(config.device), Ranks().size
+    if device != "cpu" and not torch.cuda.is_available():
+        raise UsageError(f"device {config.device!r} is not there: use --device auto")
+    if device != "cpu" and processes == 1 and torch.cuda.device_count() > 1:
+        count = torch.cuda.device_count()
+        raise UsageError(
+            f"{count} GPUs and one process: start `accelerate launch --num_processes {count} -m humanlm train ...`, "
+            "or choose one GPU with CUDA_VISIBLE_DEVICES=0"
+        )
+    for kind, variable in (("FSDP", "ACCELERATE_USE_FSDP"), ("DeepSpeed", "ACCELERATE_USE_DEEPSPEED")):
+        if os.environ.get(variable, "").lower() == "true":
+            raise UsageError(
+                f"{kind} shards the weights, and the trl engine samples from whole ones: use plain multi-GPU with --lora"
+            )
+    if processes > 1 and config.vllm == "server":
+        raise UsageError(f"vllm=server and {processes} processes do not go together: use vllm=colocate")
+    if config.vllm and importlib.util.find_spec("vllm") is None:
+        raise UsageError(
+            f"vllm={config.vllm} needs vLLM: pip install vllm, or leave it out to sample with transformers"
+        )
+    return device, processes
+
+
 def arguments(plan: Plan) -> dict[str, Any]:
     """The trainer's settings that both kinds of method share: a constant rate, and nothing that costs time or talks."""
     import torch
 
-    config = plan.config
-    device = pick_device(config.device)
-    if device != "cpu" and not torch.cuda.is_available():
-        raise UsageError(f"device {config.device!r} is not there: use --set device=auto")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or (device != "cpu" and torch.cuda.device_count() > 1):
-        raise UsageError("the trl engine uses one process and one GPU: start it alone, with CUDA_VISIBLE_DEVICES=0")
+    device, processes = machine(plan.config)
+    config = plan.config.on(device, processes)
     size = config.micro_batch_size
+    half = device != "cpu" and config.dtype != "float32" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device != "cpu" and not half and config.dtype != "float32":
+        raise UsageError("this GPU has no bfloat16: use --set dtype=float32")
     return {
         "output_dir": str(plan.folder.staging),
         "max_steps": config.steps,
         "per_device_train_batch_size": size,
-        "gradient_accumulation_steps": config.rollouts // size,
+        "gradient_accumulation_steps": config.rollouts // size // processes,
         "learning_rate": config.lr,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": config.warmup_steps,
@@ -102,12 +143,15 @@ def arguments(plan: Plan) -> dict[str, Any]:
         "adam_beta2": config.adam_beta2,
         "seed": derive_seed(config.seed, "trainer"),
         "use_cpu": device == "cpu",
-        "bf16": device != "cpu",
-        "gradient_checkpointing": config.gradient_checkpointing,
+        "ddp_backend": "gloo" if device == "cpu" and processes > 1 else None,
+        "ddp_find_unused_parameters": False if processes > 1 else None,
+        "bf16": half,
+        "gradient_checkpointing": bool(config.gradient_checkpointing),
         "save_strategy": "no",  # the watch says when
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "report_to": [],
+        "report_to": list(config.report_to) or "none",
+        "run_name": plan.folder.path.name,
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
         "dataloader_num_workers": 0,

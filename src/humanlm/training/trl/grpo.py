@@ -20,6 +20,7 @@ from humanlm.training.plan import Plan, PromptTable, token_limits
 from humanlm.training.schedule import Item, derive_seed
 from humanlm.training.scoring import Judged, judge_step
 from humanlm.training.trl.engine import arguments
+from humanlm.training.trl.lora import adapters
 from humanlm.training.trl.watch import Watch
 
 
@@ -192,5 +193,12 @@ def make_grpo(plan: Plan, model: Any, tokenizer: Any) -> tuple[GroupTrainer, Wat
         shuffle_dataset=False,
         log_completions=False,
     )
-    trainer = GroupTrainer(rounds, model=model, args=settings, train_dataset=rounds.rows(), processing_class=tokenizer)
+    trainer = GroupTrainer(
+        rounds,
+        model=model,
+        args=settings,
+        train_dataset=rounds.rows(),
+        processing_class=tokenizer,
+        peft_config=adapters(config),
+    )
     return trainer, Watch(plan, rounds.report, rounds.nothing_left)

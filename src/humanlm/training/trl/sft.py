@@ -16,6 +16,7 @@ from humanlm.simulation.limits import positions_of
 from humanlm.training.plan import Plan
 from humanlm.training.schedule import Item
 from humanlm.training.trl.engine import arguments
+from humanlm.training.trl.lora import adapters
 from humanlm.training.trl.watch import Watch
 
 _IGNORED = -100
@@ -113,5 +114,6 @@ def make_sft(plan: Plan, model: Any, tokenizer: Any) -> tuple[ImitationTrainer, 
         train_dataset=sequences.rows(),
         data_collator=sequences.collate,
         processing_class=tokenizer,
+        peft_config=adapters(plan.config),
     )
     return trainer, Watch(plan, sequences.report, lambda: "")

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainerCallback, set_seed
 
 from humanlm.training.plan import Plan
+from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import derive_seed
 
 _NAMES = {"loss": "loss", "kl": "kl", "entropy": "entropy", "grad_norm": "grad_norm", "learning_rate": "lr"}
@@ -27,7 +28,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, plan: Plan, report: Callable[[int], dict[str, Any]], nothing_left: Callable[[], str]) -> None:
-        self.plan, self.trouble = plan, ""
+        self.plan, self.trouble, self.ranks = plan, "", Ranks()
         self._report, self._nothing_left = report, nothing_left
         self._start, self._failed_steps, self._told = 0.0, 0, False
 
@@ -46,7 +47,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         config, step = self.plan.config, state.global_step
         reason = self._nothing_left()
         self._failed_steps = self._failed_steps + 1 if reason else 0
-        stop = self.plan.interrupts.requested
+        stop = self.ranks.any(self.plan.interrupts.requested)
         if self._failed_steps >= config.max_failed_steps:
             stop = True
             self.trouble = f"no group could be judged in {self._failed_steps} steps in a row (the judge says: {reason})"
@@ -70,14 +71,25 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         row |= {f"seconds/{name}": value for name, value in seconds.items()}
         row["seconds/update"] = max(0.0, total - sum(seconds.values()))
         if broken:
-            self.trouble = f"the {broken[0]} of step {step} is {row[broken[0]]}: lower lr"
+            self.trouble = (
+                f"the {broken[0]} of step {step} is {row[broken[0]]}: lower lr, "
+                "and look at the last lines of metrics.jsonl and samples.jsonl"
+            )
             control.should_save, control.should_training_stop = False, True
             return
-        self.plan.folder.add_metrics(row)
-        self.plan.progress.step(step, row)
+        if self.ranks.main:
+            self.plan.folder.add_metrics(row)
+            self.plan.progress.step(step, row)
+        # trackers stand behind this callback and log what they find here: numbers only
+        logs.update({key: value for key, value in row.items() if isinstance(value, int | float)})
 
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Gives the checkpoint its card and its name."""
-        step = state.global_step
-        card = self.plan.card.model_copy(update={"step": step})
-        self.plan.folder.commit_checkpoint(step, card, self.plan.prompts, self.plan.config.keep_checkpoints)
+        step, folder, config = state.global_step, self.plan.folder, self.plan.config
+        self.ranks.wait()  # every process puts its random state into the checkpoint
+        if self.ranks.main:
+            if config.lora:
+                more["model"].config.save_pretrained(folder.staging / f"checkpoint-{step}")  # adapters come without
+            card = self.plan.card.model_copy(update={"step": step})
+            folder.commit_checkpoint(step, card, self.plan.prompts, config.keep_checkpoints)
+        self.ranks.wait()

@@ -1,0 +1,44 @@
+"""Several processes as one run: who writes, and what all have to agree on. With one process everything here is at hand."""
+
+import os
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """This process among those that share the run, as ``accelerate launch`` and ``torchrun`` start them.
+
+    The methods that exchange something are collective: every process has to call them in the same order.
+
+    Attributes:
+        rank: Which one this is, from 0.
+        size: How many there are.
+    """
+
+    def __init__(self) -> None:
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes the run folder and speaks to the person."""
+        return self.rank == 0
+
+    def gather(self, value: T) -> list[T]:
+        """Everybody's value, in the order of ranks."""
+        if self.size == 1:
+            return [value]
+        from torch import distributed
+
+        found: list[Any] = [None] * self.size
+        distributed.all_gather_object(found, value)
+        return found
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set anywhere."""
+        return any(self.gather(flag))
+
+    def wait(self) -> None:
+        """Returns when every process has come here."""
+        self.gather(None)
