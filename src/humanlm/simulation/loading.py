@@ -61,6 +61,21 @@ def load_tokenizer(model: str | Path) -> Any:
         raise _cannot_load("tokenizer", model, error) from error
 
 
+def load_config(model: str | Path) -> Any:
+    """The configuration of a model's architecture; of its base, if it is a folder of adapters.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    from transformers import AutoConfig
+
+    folder = model_folder(model)
+    try:
+        return AutoConfig.from_pretrained(base_of(folder) if folder and is_adapter(folder) else str(folder or model))
+    except (OSError, ValueError, KeyError) as error:
+        raise _cannot_load("configuration", model, error) from error
+
+
 def load_weights(model: str | Path, *, device: str = "auto", dtype: str | None = None) -> Any:
     """The causal language model of a folder or Hub id, on a device. Adapters are merged into their base.
 
@@ -86,7 +101,8 @@ def load_weights(model: str | Path, *, device: str = "auto", dtype: str | None =
         base = base_of(folder) if folder and is_adapter(folder) else str(folder or model)
         weights = AutoModelForCausalLM.from_pretrained(base, dtype=kind)
         if folder and is_adapter(folder):
-            weights = need_peft().PeftModel.from_pretrained(weights, str(folder)).merge_and_unload()
+            merged = need_peft().PeftModel.from_pretrained(weights, str(folder)).merge_and_unload()
+            weights = merged.requires_grad_(True)  # under adapters the base was frozen
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _cannot_load("model", model, error) from error
     return weights.to(place)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from humanlm.errors import ModelError, UsageError
+from humanlm.errors import UsageError
 from humanlm.example import Example
 from humanlm.llm import LLM, Answer, Call, CallError, resolve
 from humanlm.prompts import Prompts
@@ -13,7 +13,7 @@ from humanlm.prompts.chat import transcript
 from humanlm.reply import Reply, parse_reply
 from humanlm.simulation.card import ModelCard
 from humanlm.simulation.limits import token_limit
-from humanlm.simulation.loading import load_tokenizer, model_folder
+from humanlm.simulation.loading import load_config, load_tokenizer, model_folder
 from humanlm.simulation.simulator import Simulator
 from humanlm.states import RESPONSE
 
@@ -72,16 +72,11 @@ class ServedSimulator(Simulator):
             ModelError: Tokenizer or configuration cannot be loaded.
             UsageError: The URL is none.
         """
-        from transformers import AutoConfig
-
         folder = model_folder(model)
         card, own = (ModelCard.read(folder) if folder else None) or (ModelCard(), None)
         used = Prompts.load(prompts) if prompts is not None else own or Prompts.load()
         tokenizer = load_tokenizer(model)
-        try:
-            config = AutoConfig.from_pretrained(str(folder or model))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{model}: config.json cannot be loaded ({' '.join(str(error).split())[:160]})") from error
+        config = load_config(model)
         thinks = card.think if think is None else think
         made = cls(str(model), _Elsewhere(config), tokenizer, card=card, prompts=used, think=thinks)
         made.llm = llm or LLM(resolve(served_as or str(model), url=url, kind="model"))

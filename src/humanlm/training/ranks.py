@@ -1,7 +1,11 @@
 """Several processes as one run: who writes, and what all have to agree on. With one process everything here is at hand."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from humanlm.errors import RunError
 
 T = TypeVar("T")
 
@@ -38,6 +42,27 @@ class Ranks:
     def any(self, flag: bool) -> bool:
         """Whether the flag is set anywhere."""
         return any(self.gather(flag))
+
+    @contextmanager
+    def together(self, what: str) -> Iterator[None]:
+        """What fails in one process fails in all: an exception that only one raised would leave the others waiting for ever.
+
+        Args:
+            what: Is done in the block, for the message of those in which nothing was wrong.
+
+        Raises:
+            RunError: The block raised in another process.
+        """
+        raised: Exception | None = None
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised again when all know of it
+            raised = error
+        somewhere = self.any(raised is not None)
+        if raised is not None:
+            raise raised
+        if somewhere:
+            raise RunError(f"{what} failed in another process: its message says why")
 
     def wait(self) -> None:
         """Returns when every process has come here."""

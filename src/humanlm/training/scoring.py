@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from statistics import fmean
 from typing import Any
 
@@ -30,6 +30,19 @@ class Judged:
     lengths: tuple[tuple[int, ...], ...]
     seconds: float
     spent: Tally
+
+    @classmethod
+    def joined(cls, parts: Sequence["Judged"]) -> "Judged":
+        """The shares of several processes as one step."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            tuple(group for part in parts for group in part.groups),
+            tuple(found for part in parts for found in part.verdicts),
+            tuple(lengths for part in parts for lengths in part.lengths),
+            max(part.seconds for part in parts),
+            reduce(Tally.plus, (part.spent for part in parts)),
+        )
 
     @cached_property
     def scores(self) -> list[list[float | None]]:

@@ -11,12 +11,12 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from humanlm.errors import JudgeError
 from humanlm.judging import Group
 from humanlm.reply import parse_reply
 from humanlm.simulation.generate import Generation, generate_batches
 from humanlm.simulation.limits import positions_of
 from humanlm.training.plan import Plan, PromptTable, token_limits
+from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import Item, derive_seed
 from humanlm.training.scoring import Judged, judge_step
 from humanlm.training.trl.engine import arguments
@@ -44,6 +44,8 @@ class Rounds:
         self.table = PromptTable(plan, tokenizer, rooms)
         self.judged: Judged | None = None
         self.judge_raised = False
+        self.ranks = Ranks()
+        self._failure = ""
         self._items: list[Item] = []
         self._outputs: list[Generation] = []
         self._prompt_tokens = 0
@@ -67,7 +69,9 @@ class Rounds:
         n, step = self.plan.config.n, trainer.state.global_step
         numbers = [int(prompt) for prompt in prompts]
         items = [self.plan.items[number] for number in numbers[::n]]
-        if any(item.step != step for item in items) or numbers != [number for number in numbers[::n] for _ in range(n)]:
+        share = self.plan.slots // self.ranks.size
+        first = step * self.plan.slots + self.ranks.rank * share
+        if numbers != [number for number in range(first, first + share) for _ in range(n)]:
             raise RuntimeError(
                 f"TRL asked for other items than step {step} has: its sampler does not follow the schedule"
             )
@@ -80,7 +84,8 @@ class Rounds:
             ids,
             max_new_tokens=limits,
             temperature=self.plan.config.temperature,
-            seed=derive_seed(self.plan.config.seed, "rollout", step),
+            repetition_penalty=self.plan.config.repetition_penalty,
+            seed=derive_seed(self.plan.config.seed, "rollout", step, *([self.ranks.rank] if self.ranks.rank else [])),
             batch_size=len(ids),
         )
         self._prompt_tokens = sum(map(len, ids[::n]))
@@ -109,7 +114,8 @@ class Rounds:
             groups.append(Group(example=self.plan.examples[item.example_index], target=item.target, replies=replies))
             lengths.append([len(output.ids) for output in outputs])
         self.judge_raised = True
-        self.judged = judge_step(judge, groups, lengths)
+        with self.ranks.together("the judge"):
+            self.judged = judge_step(judge, groups, lengths)
         self.judge_raised = False
         self._seconds["judge"] = time.perf_counter() - start
         return [score or 0.0 for scores in self.judged.scores for score in scores]
@@ -127,26 +133,29 @@ class Rounds:
         values = torch.tensor(self.judged.advantages, dtype=torch.float32, device=mask.device)
         batch["advantages"] = values
         kept = torch.tensor(self.judged.kept, device=mask.device)
-        if not bool(kept.all()):
+        if self.ranks.any(not bool(kept.all())):
             batch["completion_mask"] = mask * kept.unsqueeze(1).to(mask.dtype)
             batch["num_items_in_batch"] = gather(batch["completion_mask"].sum()).sum()
+        failed = self.judged.failures if not bool(kept.any()) else []
+        said = self.ranks.gather(str(failed[0]) or type(failed[0]).__name__ if failed else "")
+        self._failure = said[0] if all(said) else ""
         return batch
 
     def nothing_left(self) -> str:
         """What the judge said if it judged no group of the current update; else an empty string."""
-        if self.judged is None or any(self.judged.kept):
-            return ""
-        failure: JudgeError = self.judged.failures[0]
-        return str(failure) or type(failure).__name__
+        return self._failure
 
     def report(self, step: int) -> dict[str, Any]:
         """The update's numbers; every so often its first groups go into samples.jsonl."""
         if self.judged is None:
             raise RuntimeError("there is no update to report")
         config = self.plan.config
-        if step % config.samples_every == 0 and config.samples_groups:
-            self.plan.folder.add_samples(self.judged.samples(step + 1, config.samples_groups))
-        return self.judged.metrics(self._prompt_tokens) | {"seconds": dict(self._seconds)}
+        parts = self.ranks.gather((self.judged, self._prompt_tokens, self._seconds))
+        judged = Judged.joined([part for part, _, _ in parts])
+        if self.ranks.main and step % config.samples_every == 0 and config.samples_groups:
+            self.plan.folder.add_samples(judged.samples(step + 1, config.samples_groups))
+        seconds = {name: max(times[name] for _, _, times in parts) for name in self._seconds}
+        return judged.metrics(sum(tokens for _, tokens, _ in parts)) | {"seconds": seconds}
 
 
 class GroupTrainer(GRPOTrainer):  # type: ignore[misc]

@@ -3,11 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from humanlm.simulation.loading import base_of, load_weights, need_peft
+from humanlm.simulation.loading import load_config, load_weights, need_peft
 from humanlm.training.config import TrainConfig
-
-LEFT_OUT = ("adapter_config.json", "adapter_model.safetensors")
-"""What a checkpoint of adapters holds and the merged model does not."""
 
 
 def adapters(config: TrainConfig) -> Any:
@@ -30,8 +27,6 @@ def write_merged(checkpoint: Path, folder: Path) -> None:
         checkpoint: Holds the adapters.
         folder: Where the weights go.
     """
-    from transformers import AutoConfig
-
     merged = load_weights(checkpoint, device="cpu")
-    stored = AutoConfig.from_pretrained(base_of(checkpoint)).dtype
+    stored = load_config(checkpoint).dtype
     merged.to(stored or merged.dtype).save_pretrained(folder)

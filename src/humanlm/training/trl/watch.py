@@ -85,11 +85,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Gives the checkpoint its card and its name."""
-        step, folder, config = state.global_step, self.plan.folder, self.plan.config
+        step, folder = state.global_step, self.plan.folder
         self.ranks.wait()  # every process puts its random state into the checkpoint
         if self.ranks.main:
-            if config.lora:
-                more["model"].config.save_pretrained(folder.staging / f"checkpoint-{step}")  # adapters come without
             card = self.plan.card.model_copy(update={"step": step})
-            folder.commit_checkpoint(step, card, self.plan.prompts, config.keep_checkpoints)
+            folder.commit_checkpoint(step, card, self.plan.prompts, self.plan.config.keep_checkpoints)
         self.ranks.wait()
