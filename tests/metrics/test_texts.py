@@ -2,7 +2,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humanlm.metrics import distinct_n, length_ratio, mean_words, unique_share, word_count
+from humanlm.metrics import (
+    assistant_rate,
+    crowd_similarity,
+    distinct_n,
+    length_ratio,
+    mean_words,
+    self_similarity,
+    unique_share,
+    word_count,
+    word_overlap,
+)
 
 TEXTS = st.lists(st.text("ab \n", max_size=20), max_size=10)
 
@@ -54,3 +64,44 @@ def test_shares_are_shares(texts, n):
     assert unique is None or 0 < unique <= 1
     doubled = distinct_n(texts * 2, n)
     assert doubled is None or (share is not None and doubled == pytest.approx(share / 2, abs=1e-6))
+
+
+def test_word_overlap_by_hand():
+    # Words a b c | a b d: shared a, b, "a b"; all a, b, c, d, "a b", "b c", "b d": 3 / 7.
+    assert word_overlap("a b c", "a b d") == pytest.approx(3 / 7)
+    assert word_overlap("Same words", "same  words") == 1.0
+    assert word_overlap("", "") == 1.0
+
+
+def test_self_and_crowd_similarity():
+    assert self_similarity([["a b", "a b"], ["x", "y"], ["alone"]]) == 0.5
+    assert self_similarity([["alone"]]) is None
+    assert crowd_similarity(["same", "same", "same"], ["a", "b", "c"]) == 1.0
+    assert crowd_similarity(["one", "two", "two"], ["a", "b", "b"]) == 0.0  # a person's own texts are no crowd
+    assert crowd_similarity(["one"], ["a"]) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "As an AI language model, I have no feelings about this.",
+        "I'm so sorry to hear that. It's important to remember that you matter.",
+        "Great question! Here are some thoughts:\n- **First:** rest\n- **Second:** eat",
+    ],
+)
+def test_the_assistant_is_heard(text):
+    assert assistant_rate([text]) == 1.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NTA. sorry to hear that but your sister is a piece of work lol",
+        "I don't think it's that deep. It is what it is.",
+        "Great point, though I'd still vote no.",
+        "bananas - apples - pears, 1. of all who cares",
+        "",
+    ],
+)
+def test_people_are_not_taken_for_assistants(text):
+    assert assistant_rate([text]) == 0.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
@@ -93,6 +94,40 @@ def paired_difference(
     """
     gaps = [None if our is None or their is None else our - their for our, their in zip(ours, theirs, strict=True)]
     return estimate(gaps, users, seed=seed, resamples=resamples)
+
+
+def bootstrap_users(
+    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]], users: int, *, seed: int = 0, resamples: int = 1000
+) -> tuple[float, float] | None:
+    """The 95% percentile interval of any statistic of users; None for fewer than two, or if no draw has a value.
+
+    Args:
+        statistic: Takes places of drawn users, shape (draws, users), and gives one number a draw; NaN where there is none.
+        users: How many users there are.
+        seed: Of the draws.
+        resamples: Draws.
+    """
+    import numpy as np
+    from scipy import stats
+
+    if users < 2:
+        return None
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # draws without a value are left out below
+        found = stats.bootstrap(
+            (np.arange(users),),
+            lambda drawn, axis=-1: statistic(drawn if drawn.ndim > 1 else drawn[None]),
+            vectorized=True,
+            n_resamples=resamples,
+            batch=max(1, _CELLS // (10 * users)),
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+    drawn = found.bootstrap_distribution[~np.isnan(found.bootstrap_distribution)]
+    if not len(drawn):
+        return None
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return round(float(low), DIGITS), round(float(high), DIGITS)
 
 
 def _interval(groups: Sequence[Sequence[float]], seed: int, resamples: int) -> tuple[float, float]:
