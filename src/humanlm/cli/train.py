@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,10 @@ import click
 
 from humanlm.cli.options import JUDGE_HELP, cost_words, judge_cost_options
 from humanlm.judging.base import Estimate, expected_cost
-from humanlm.training.config import TrainConfig
+from humanlm.training.config import LORA_RANK, TrainConfig
 from humanlm.training.methods import METHODS
-from humanlm.training.plan import Plan
+from humanlm.training.schedule import Item
 
-_ESTIMATED = 50
 _METHODS = "; ".join(f"{method.name}: {method.about}" for method in METHODS.values())
 
 
@@ -35,11 +36,19 @@ _METHODS = "; ".join(f"{method.name}: {method.about}" for method in METHODS.valu
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="One setting, e.g. lr=1e-5 or max_tokens.response=64."
 )
+@click.option("--device", help="cpu, cuda, or auto: a GPU if there is one.  [default: auto]")
+@click.option("--lora", is_flag=True, help=f"Train LoRA adapters of rank {LORA_RANK} (--set lora=RANK for another).")
+@click.option("--vllm", type=click.Choice(["colocate", "server"]), help="Sample rollouts with vLLM.")
+@click.option("--monitor-judge", help="A second judge that is not trained on: warns when the first is gamed.")
+@click.option("--report-to", multiple=True, help="tensorboard, wandb or trackio; repeat for several.")
 @click.option("--seed", type=int, help="Decides everything that is drawn.")
 @click.option("--limit", type=int, help="Use at most this many examples.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out.")
 @click.option("--overwrite", is_flag=True, help="Remove the run in --out first.")
 @click.option("--dry-run", is_flag=True, help="Check everything but the model's weights, say what would run, and stop.")
+@click.option(
+    "--gpu", default="H100", help="For --dry-run: where it would run, e.g. H100 or RTX-4090.  [default: H100]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 def command(
     method: str,
@@ -48,15 +57,19 @@ def command(
     resume: bool,
     overwrite: bool,
     dry_run: bool,
+    gpu: str,
     as_json: bool,
+    lora: bool,
+    report_to: tuple[str, ...],
     **options: Any,
 ) -> int:
     """Puts the configuration together and trains."""
     if resume and overwrite:
         raise click.UsageError("--resume and --overwrite exclude each other")
+    options |= {"lora": LORA_RANK if lora else None, "report_to": report_to or None}
     config = TrainConfig.read(file, settings, method=method, **options)
     if dry_run:
-        return _show(config, as_json=as_json)
+        return _show(config, gpu, as_json=as_json)
     from humanlm.training.run import train
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -66,20 +79,29 @@ def command(
     return 0
 
 
-def _show(config: TrainConfig, *, as_json: bool) -> int:
+def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
     """What would run, without loading the weights."""
-    from collections import Counter
-
+    from humanlm.simulation.loading import load_tokenizer
+    from humanlm.training import estimate
     from humanlm.training.run import prepare
 
+    card = estimate.find_gpu(gpu)
     plan, facts = prepare(config)
-    targets = Counter(item.target for item in plan.items)
-    tokens = _prompt_tokens(plan)
+    tokenizer, room = load_tokenizer(config.model), config.max_prompt_tokens
+
+    def ids(item: Item) -> list[int]:
+        return plan.prompts.ids(plan.shown(item), item.target, tokenizer, think=item.think, max_tokens=room)
+
+    first = [ids(item) for item in plan.items[: estimate.SAMPLED]]
+    of = estimate.lengths(plan, tokenizer, first)
+    rendered = {}
+    for item in plan.items:
+        if item.target not in rendered:
+            rendered[item.target] = tokenizer.decode(ids(item), skip_special_tokens=False)
     calls = len(plan.items) if plan.judge else 0
-    judged = (
-        [(plan.examples[item.example_index], item.target) for item in plan.items[:_ESTIMATED]] if plan.judge else []
-    )
+    judged = [(plan.examples[item.example_index], item.target) for item in plan.items[: estimate.SAMPLED]]
     cost = expected_cost(plan.judge, judged, config.n, calls) if plan.judge else Estimate()
+    needs = estimate.needs(config, estimate.shape_of(config.model), of, card, asks_out=cost.calls > 0)
     summary = {
         "config": config.dump(),
         **facts,
@@ -87,39 +109,47 @@ def _show(config: TrainConfig, *, as_json: bool) -> int:
         "rollouts": config.steps * config.rollouts,
         "judge_calls": calls,
         "judge_cost": cost.model_dump(mode="json"),
-        "prompt_tokens": tokens,
-        "targets": dict(targets),
+        "prompt_tokens": round(of.prompt * len(plan.items)),
+        "new_tokens": round(of.new * config.steps * config.rollouts),
+        "targets": dict(Counter(item.target for item in plan.items)),
+        "gpu": gpu,
+        "memory_gb": {name: round(size, 3) for name, size in needs.memory.items()},
+        "step_seconds": {name: round(seconds, 3) for name, seconds in needs.seconds.items()},
+        "hours": round(needs.hours(config.steps), 2),
+        "assumptions": estimate.ASSUMPTIONS,
+        "rendered": rendered,
     }
     if as_json:
         click.echo(json.dumps(summary, indent=1))
         return 0
+    for target, text in rendered.items():
+        click.echo(f"--- one prompt for {target} ---\n{text}\n")
     click.echo(
         f"{config.method}: {config.steps} steps x {config.groups} prompts x {config.n} from {facts['examples']} examples"
     )
     click.echo(f"  {summary['rollouts']:,} rollouts, at most {calls:,} judge calls ({config.judge or 'no judge'})")
     if cost.calls:
         click.echo(f"  judge: {cost_words(cost)}")
-    click.echo(f"  about {tokens:,} prompt tokens, each read by {config.n} rollouts")
-    click.echo("  prompts by target: " + ", ".join(f"{name} {count}" for name, count in targets.items()))
+    click.echo(
+        f"  about {summary['prompt_tokens']:,} prompt tokens, each read by {config.n} rollouts, "
+        f"and {summary['new_tokens']:,} new ones"
+    )
+    click.echo("  prompts by target: " + ", ".join(f"{name} {count}" for name, count in summary["targets"].items()))
+    click.echo(f"  on one {gpu}: {_gigabytes(needs.memory)} of {card.memory:g} GB")
+    click.echo(f"    {_words(needs.seconds, 's')} a step, about {needs.hours(config.steps):.1f} hours")
+    click.echo(f"    if {estimate.ASSUMPTIONS}")
+    if needs.gigabytes > card.memory:
+        click.echo("    it does not fit: set micro_batch lower, gradient_checkpointing=true, or use --lora")
     click.echo(f"  would write {config.out}; nothing was loaded or written")
     return 0
 
 
-def _prompt_tokens(plan: Plan) -> int:
-    """Tokens of all prompts, estimated from the first ones."""
-    from humanlm.simulation.loading import load_tokenizer
+def _words(parts: Mapping[str, float], unit: str) -> str:
+    return ", ".join(f"{name} {value:.1f} {unit}" for name, value in parts.items())
 
-    tokenizer, first = load_tokenizer(plan.config.model), plan.items[:_ESTIMATED]
-    room = plan.config.max_prompt_tokens
-    found = [
-        len(
-            plan.prompts.ids(
-                plan.examples[item.example_index], item.target, tokenizer, think=item.think, max_tokens=room
-            )
-        )
-        for item in first
-    ]
-    return round(sum(found) / len(found) * len(plan.items))
+
+def _gigabytes(memory: Mapping[str, float]) -> str:
+    return f"about {sum(memory.values()):.0f} GB ({_words(memory, 'GB')})"
 
 
 def _finish(run: Path, *, as_json: bool) -> None:

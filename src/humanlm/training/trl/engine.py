@@ -54,6 +54,7 @@ class Engine:
     """
 
     def __init__(self, plan: Plan) -> None:
+        import torch
         from transformers import PrinterCallback
 
         from humanlm.training.trl.grpo import make_grpo
@@ -67,6 +68,9 @@ class Engine:
                 0, self._watch
             )  # before the trackers, which it hands its numbers
             self.trainer.remove_callback(PrinterCallback)
+            if self.trainer.args.device.type == "cpu":
+                # several processes number their CPUs, and torch.load knows no "cpu:1" when the optimiser's state is restored
+                self.trainer.args.__dict__["_setup_devices"] = torch.device("cpu")
 
     def run(self, checkpoint: Path | None = None) -> str:
         """Runs to the last step, or until it is stopped; every checkpoint is in the run folder when it returns.
