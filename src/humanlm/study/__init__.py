@@ -1,0 +1,1 @@
+"""Studies with people: the web app, its storage, and its statistics."""
