@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,6 +29,31 @@ class Fault(StrEnum):
     SPECIAL_TOKEN = "special_token"
 
 
+class Usage(BaseModel):
+    """What an output took, all prompts that it needed together.
+
+    Attributes:
+        prompt_tokens: Tokens read.
+        completion_tokens: Tokens written.
+        cost_usd: US dollars; None if the model has no price.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+
+    def plus(self, other: "Usage") -> "Usage":
+        """The sum; a cost that is unknown adds nothing."""
+        costs = [cost for cost in (self.cost_usd, other.cost_usd) if cost is not None]
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cost_usd=sum(costs) if costs else None,
+        )
+
+
 class Reply(BaseModel):
     """One parsed output.
 
@@ -36,6 +62,7 @@ class Reply(BaseModel):
         thinking: What stands in the think tags, if the output reasons first.
         states: State texts by dimension: the state itself for a state prompt, tagged states of the reasoning for a response.
         faults: Every deviation from the form; none means well formed.
+        usage: What it took, where a simulator says so.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,6 +71,7 @@ class Reply(BaseModel):
     thinking: str = ""
     states: dict[str, str] = Field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+    usage: Usage | None = None
 
     @property
     def well_formed(self) -> bool:
@@ -78,13 +106,44 @@ def parse_reply(
     return Reply(text=text, thinking=thinking, states=named, faults=tuple(dict.fromkeys(faults)))
 
 
-def tagged_states(thinking: str, states: Iterable[str] = tuple(STATES)) -> dict[str, str]:
-    """State segments of a reasoning: the first non-empty pair of each state's tags with no other state's tag inside."""
+class Segment(NamedTuple):
+    """One tagged state of a reasoning.
+
+    Attributes:
+        dimension: The state's name.
+        text: What stands in its tags; may be empty.
+        start: Its first character, that of the opening tag.
+        end: Behind its last character, that of the closing tag.
+    """
+
+    dimension: str
+    text: str
+    start: int
+    end: int
+
+
+def state_segments(text: str, states: Iterable[str] = tuple(STATES)) -> list[Segment]:
+    """All tagged states in a text, in its order: pairs of one state's tags with no state's tag inside."""
     names = "|".join(map(re.escape, states))
+    if not names:
+        return []
+    pattern = re.compile(rf"<({names})>((?:(?!</?(?:{names})>).)*)</\1>", re.DOTALL)
+    return [Segment(match[1], match[2].strip(), *match.span()) for match in pattern.finditer(text)]
+
+
+def trace_segments(raw: str, states: Iterable[str] = tuple(STATES)) -> list[Segment]:
+    """All tagged states in the reasoning of a raw output; their places are counted in the whole output."""
+    opening, closing = raw.find(f"<{THINK}>"), raw.find(f"</{THINK}>")
+    end = len(raw) if closing < 0 else closing
+    return [] if opening < 0 else [one for one in state_segments(raw, states) if opening < one.start and one.end <= end]
+
+
+def tagged_states(thinking: str, states: Iterable[str] = tuple(STATES)) -> dict[str, str]:
+    """State segments of a reasoning by dimension: the first of each that is not empty."""
     found: dict[str, str] = {}
-    for match in re.finditer(rf"<({names})>((?:(?!</?(?:{names})>).)*)</\1>", thinking, re.DOTALL):
-        if text := match[2].strip():
-            found.setdefault(match[1], text)
+    for segment in state_segments(thinking, states):
+        if segment.text:
+            found.setdefault(segment.dimension, segment.text)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +11,9 @@ from humanlm.example import Example
 from humanlm.judging.rules import rule_out
 from humanlm.llm import Tally
 from humanlm.reply import Reply
+
+if TYPE_CHECKING:
+    from humanlm.judging.traces import TraceVerdicts
 
 
 class Group(BaseModel):
@@ -162,6 +166,20 @@ class Judge(ABC):
             _merge(group, verdicts, asked_group=answers.get(place))
             for place, (group, verdicts) in enumerate(zip(groups, settled, strict=True))
         ]
+
+    def judge_traces(self, groups: Sequence[Group], dimensions: Sequence[str]) -> "list[TraceVerdicts | JudgeError]":
+        """Judges rollouts that reason in tagged states: each state by itself, and the reply.
+
+        A group whose replies could not be judged is a :class:`JudgeError` in its place; a dimension that alone failed is one in
+        ``TraceVerdicts.states``. This way asks about a group and dimension at a time; a judge may know a cheaper one.
+
+        Args:
+            groups: Their target is the response.
+            dimensions: Which tagged states to judge; those that the judge does not cover for an example are left out.
+        """
+        from humanlm.judging.traces import judge_each
+
+        return judge_each(self, groups, dimensions)
 
     @abstractmethod
     def _assess(self, groups: Sequence[Group]) -> Sequence[Sequence[Verdict] | JudgeError]:

@@ -31,6 +31,22 @@ def rule_out(reply: Reply, example: Example, target: str) -> str | None:
     return None
 
 
+def rule_out_segment(reply: Reply, dimension: str) -> str | None:
+    """Why a reply's tagged state scores 0 without being judged, or None if it has to be judged.
+
+    Args:
+        reply: The parsed rollout whose reasoning should name the state once.
+        dimension: The state's name.
+    """
+    if reply.faults:
+        return f"malformed ({', '.join(reply.faults)})"
+    if dimension not in reply.states:
+        return "missing"
+    if reply.thinking.count(f"<{dimension}>") > 1:
+        return "repeated"
+    return None
+
+
 def copied_share(text: str, context: Sequence[Turn]) -> float:
     """The share of a text's words that lie in runs of six words taken from the context, marked quotes left aside.
 

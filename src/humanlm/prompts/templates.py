@@ -17,6 +17,7 @@ from humanlm.prompts.inert import inert, inert_name
 from humanlm.states import RESPONSE, STATES, THINK, StateDimension
 
 _NEEDED = ("system.j2", "response.j2", "state.j2")
+_TRACE = "trace.j2"
 _STATES_FILE = "states.json"
 
 
@@ -24,7 +25,8 @@ class Prompts:
     """The prompt templates of one folder together with the state dimensions they ask for.
 
     A folder holds ``meta.yaml`` (with a ``version``), ``system.j2``, ``response.j2`` and ``state.j2``; ``system.j2`` includes the
-    variable ``task``, which names one of the other two. Templates see ``persona`` and, for states, ``state``.
+    variable ``task``, which names one of the other two. Templates see ``persona`` and, for states, ``state``; for the response
+    ``think`` and all ``states``. ``trace.j2``, if there, asks a reasoning model for tagged states (see :meth:`traced`).
 
     Attributes:
         name: The built-in set's name, or the folder's.
@@ -75,6 +77,19 @@ class Prompts:
         rows = [state.model_dump() for state in self.states.values()]
         (folder / _STATES_FILE).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
+    def traced(self) -> "Prompts":
+        """The same set for a model that reasons in tagged states: where its response prompt reasons, it asks for them.
+
+        What is added stands in ``trace.j2``. A set without that file comes back as it is: its models think in tagged states
+        unasked, or it is such a set already. Saved beside a checkpoint it is what the checkpoint is asked with for ever.
+        """
+        texts = dict(self._templates.texts)
+        added = texts.pop(_TRACE, None)
+        if added is None:
+            return self
+        texts["response.j2"] = f"{texts['response.j2']}\n{{% if think %}}\n{added}{{% endif %}}\n"
+        return Prompts(TemplateFolder(self._templates.name, texts), self.states, name=self.name)
+
     @cached_property
     def fingerprint(self) -> str:
         """A digest of templates and states, 16 hex digits."""
@@ -91,19 +106,22 @@ class Prompts:
         if target not in self.targets:
             raise unknown_name("state", target, self.targets)
 
-    def messages(self, example: Example, target: str, *, tokens: frozenset[str] = frozenset()) -> list[dict[str, str]]:
+    def messages(
+        self, example: Example, target: str, *, think: bool = False, tokens: frozenset[str] = frozenset()
+    ) -> list[dict[str, str]]:
         """Renders the chat messages that ask for one target: the system message, then one message a turn.
 
         Args:
             example: Persona and context; its response and metadata are never rendered.
             target: ``response`` or a state's name.
+            think: Whether the model reasons before it answers.
             tokens: Special tokens of the tokenizer that will read the messages, made inert with our own tags.
 
         Raises:
             UsageError: There is no such target, or a template cannot be rendered.
         """
         self.check_target(target)
-        system = {"role": "system", "content": self._system(example.persona, target, tokens)}
+        system = {"role": "system", "content": self._system(example.persona, target, think, tokens)}
         turns = [
             {
                 "role": inert_name(turn.author, states=self.states, tokens=tokens),
@@ -132,7 +150,7 @@ class Prompts:
             DataError: Persona and task alone are longer than ``max_tokens``.
             ModelError: The tokenizer has no chat template that fits.
         """
-        messages = self.messages(example, target, tokens=frozenset(tokenizer.get_added_vocab()))
+        messages = self.messages(example, target, think=think, tokens=frozenset(tokenizer.get_added_vocab()))
 
         def encode(turns: list[dict[str, str]]) -> list[int]:
             text = chat_text([messages[0], *turns], tokenizer, think=think)
@@ -175,9 +193,11 @@ class Prompts:
         answer = f"<{target}>{inert(text, states=self.states, tokens=foreign)}</{target}>"
         return answer if thinking is None else f"<{THINK}>\n{inert(thinking, tokens=foreign)}\n</{THINK}>\n\n{answer}"
 
-    def _system(self, persona: Persona, target: str, tokens: frozenset[str]) -> str:
-        task, values = ("response.j2", {}) if target == RESPONSE else ("state.j2", {"state": self.states[target]})
-        return self._templates.render("system.j2", persona=self._inert_persona(persona, tokens), task=task, **values)
+    def _system(self, persona: Persona, target: str, think: bool, tokens: frozenset[str]) -> str:
+        values: dict[str, Any] = {"task": "state.j2", "state": self.states.get(target)}
+        if target == RESPONSE:
+            values = {"task": "response.j2", "think": think, "states": list(self.states.values())}
+        return self._templates.render("system.j2", persona=self._inert_persona(persona, tokens), **values)
 
     def _inert_persona(self, persona: Persona, tokens: frozenset[str]) -> Persona:
         def clean(text: str) -> str:

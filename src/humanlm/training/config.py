@@ -1,6 +1,6 @@
 """The configuration of a run: read from a file and from key=value pairs, checked as a whole, written into the run folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -56,6 +56,14 @@ class TrainConfig(BaseModel):
         learnt_discount: How much less a target weighs once it is learnt: its advantages are multiplied by 1 minus this times its
             mean reward of late; 0 weighs all alike.
         persona_dropout: Share of prompts that show no persona, drawn anew each time an example comes up; 1 trains without any.
+        state_prompts: Share of a ``humanlm-trace`` run's prompts that ask for one state, so that the model answers those too.
+        leave_out: State dimensions that are neither asked for nor judged; a trace's tokens then earn what the reply earns.
+        credit: What a trace's states earn (``humanlm-trace``): ``token``: each segment's tokens its own advantage; ``sequence``: no
+            credit by token, the mean of their scores is added to the reply's.
+        trace_own_weight: Weight of a segment's own advantage for its tokens.
+        trace_reply_weight: Weight of the reply's advantage for the tokens of a segment; all other tokens have it in full.
+        judge_one_by_one: Each rollout is judged alone instead of beside its group.
+        traces: Where the thinking for ``sft-think`` comes from: ``rule`` (controlled world), ``provider/model``, or a .jsonl file.
         max_prompt_tokens: Longer contexts lose their oldest turns.
         max_tokens: New tokens by target; by default a state's own limit, 512 for a response, 1,024 for one that reasons.
         repetition_penalty: On tokens of prompt and rollout while sampling; 1 is none. The learnt policy is the one without it.
@@ -114,6 +122,13 @@ class TrainConfig(BaseModel):
     one_dimension_per_batch: bool = False
     learnt_discount: float = Field(default=0.0, ge=0, le=1)
     persona_dropout: float = Field(default=0.0, ge=0, le=1)
+    state_prompts: float = Field(default=0.0, ge=0, lt=1)
+    leave_out: tuple[str, ...] = ()
+    credit: Literal["token", "sequence"] = "token"
+    trace_own_weight: float = Field(default=1.0, ge=0)
+    trace_reply_weight: float = Field(default=0.5, ge=0)
+    judge_one_by_one: bool = False
+    traces: str | None = None
     max_prompt_tokens: int = Field(default=5120, ge=16)
     max_tokens: dict[str, int] = Field(default_factory=dict)
     repetition_penalty: float = Field(default=1.0, gt=0, le=2)
@@ -151,9 +166,9 @@ class TrainConfig(BaseModel):
                 raise ValueError(f"{name}: a target needs at least 2 tokens, got {limit}")
         return value
 
-    @field_validator("report_to", mode="before")
+    @field_validator("report_to", "leave_out", mode="before")
     @classmethod
-    def _one_tracker(cls, value: Any) -> Any:
+    def _one_name(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -179,7 +194,8 @@ class TrainConfig(BaseModel):
 
     def _combinations(self) -> None:
         """Refuses settings that exclude each other, naming both."""
-        imitates = find_method(self.method).kind != "rl"
+        method = find_method(self.method)
+        imitates, traced = method.kind != "rl", method.credits_states
         for wrong, first, second, mend in (
             (self.vllm and imitates, f"method={self.method}", "vllm", "imitation samples nothing: leave out vllm"),
             (self.vllm and self.device == "cpu", "device=cpu", "vllm", "vLLM needs a GPU: leave out one of them"),
@@ -199,6 +215,23 @@ class TrainConfig(BaseModel):
                 "one_dimension_per_batch",
                 "imitation has one target: leave it out",
             ),
+            *(
+                (bool(value) and not traced, f"method={self.method}", name, "it is a setting of humanlm-trace")
+                for name, value in (("state_prompts", self.state_prompts), ("credit=sequence", self.credit != "token"))
+            ),
+            (
+                bool(self.leave_out) and not (traced or method.asks_states),
+                f"method={self.method}",
+                "leave_out",
+                "it trains no states",
+            ),
+            (self.judge_one_by_one and imitates, f"method={self.method}", "judge_one_by_one", "imitation is not judged"),
+            (
+                self.traces and not (imitates and method.traced),
+                f"method={self.method}",
+                f"traces={self.traces}",
+                "only sft-think imitates given thinking",
+            ),
         ):
             if wrong:
                 raise UsageError(f"{first} and {second} do not go together: {mend}")
@@ -207,6 +240,18 @@ class TrainConfig(BaseModel):
     def chosen(self) -> Method:
         """The method."""
         return find_method(self.method)
+
+    def dimensions(self, states: Iterable[str]) -> tuple[str, ...]:
+        """The state dimensions of the run: all but those that are left out.
+
+        Raises:
+            UsageError: One is left out that is none.
+        """
+        names = tuple(states)
+        for name in self.leave_out:
+            if name not in names:
+                raise unknown_name("state in leave_out", name, names)
+        return tuple(name for name in names if name not in self.leave_out)
 
     @property
     def rollouts(self) -> int:

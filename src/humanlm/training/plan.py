@@ -32,6 +32,7 @@ class Plan:
         card: The model's card; ``step`` is filled in when a checkpoint is made.
         progress: What a waiting person sees.
         interrupts: Whether somebody asked to stop.
+        traces: The thinking to imitate, by the place of its example; None for methods that imitate none.
     """
 
     config: TrainConfig
@@ -43,6 +44,7 @@ class Plan:
     card: ModelCard
     progress: Progress
     interrupts: Interrupts
+    traces: Mapping[int, str] | None = None
 
     @property
     def slots(self) -> int:

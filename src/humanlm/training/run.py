@@ -21,7 +21,8 @@ from humanlm.training.interrupts import Interrupts
 from humanlm.training.plan import Plan, token_limits
 from humanlm.training.progress import Listener, Progress
 from humanlm.training.ranks import Ranks
-from humanlm.training.schedule import schedule
+from humanlm.training.schedule import schedule, target_weights
+from humanlm.training.traces import RULE, read_off, trace_source
 
 logger = logging.getLogger("humanlm.training")
 
@@ -58,6 +59,7 @@ def train(
         RunError: The run had to stop: interrupted, disk full, judge down, diverged. The message says how to go on.
     """
     plan, facts = prepare(config, judge=judge, progress=progress)
+    config = plan.config  # with what the model brings
     folder, ranks = plan.folder, Ranks()
     if ranks.main:  # it alone writes the folder; where it fails, the launcher ends the others
         folder.check(config, facts, resume=resume, overwrite=overwrite)
@@ -111,10 +113,23 @@ def prepare(
     states = load_states(config.states) if config.states else None
     own = known[1] if known and config.prompts is None and states is None else None
     prompts = own or Prompts.load(config.prompts or (known[0].prompts if known else "humanlm"), states=states)
+    if method.traced:
+        prompts = prompts.traced()
+    if known:  # a model that was trained within limits goes on within them
+        brought = {name: limit for name, limit in known[0].max_tokens.items() if name in prompts.targets}
+        config = config.model_copy(update={"max_tokens": brought | config.max_tokens})
     used = (judge or _open_judge(config, prompts)) if method.kind == "rl" else None
     token_limits(config, prompts, None)  # finds wrong names
     examples = load_examples(config.data, config.split, config.limit)
+    traces: dict[int, str] | None = None
+    if method.traced and method.kind == "sft":
+        source = trace_source(config.traces, examples)
+        if source == RULE:
+            traces = read_off(examples, prompts)
+            examples = [examples[place] for place in traces]
+            traces = dict(enumerate(traces.values()))
     items = schedule(examples, method, config, used, states=tuple(prompts.states))
+    drawn = target_weights(method, config, tuple(prompts.states))
     facts = {
         "data_fingerprint": fingerprint(examples),
         "prompt_fingerprint": prompts.fingerprint,
@@ -126,7 +141,7 @@ def prepare(
         prompts=prompts.name,
         prompt_version=prompts.version,
         prompt_fingerprint=prompts.fingerprint,
-        states=tuple(prompts.states) if method.asks_states else (),
+        states=tuple(name for name in prompts.states if name in drawn),
         base_model=config.model,
         data_fingerprint=facts["data_fingerprint"],
         max_tokens=config.max_tokens,
@@ -135,7 +150,7 @@ def prepare(
     )
     shown = Progress(method.name, config.steps, listener=progress)
     return Plan(
-        config, examples, items, prompts, used, RunFolder(config.out), card, shown, Interrupts(shown.note)
+        config, examples, items, prompts, used, RunFolder(config.out), card, shown, Interrupts(shown.note), traces
     ), facts
 
 

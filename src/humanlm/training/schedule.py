@@ -56,7 +56,7 @@ def schedule(
         UsageError: A weight is set for no target of the method.
         DataError: Nothing can be drawn: the judge covers no pair.
     """
-    weights = _weights(method, config, states)
+    weights = target_weights(method, config, states)
     slots = config.groups if method.kind == "rl" else config.groups * config.n
     draw = _Draw(examples, weights, judge, random.Random(f"{config.seed}/schedule/{method.name}"))
     pairs = draw.by_batch(slots) if config.one_dimension_per_batch else draw.mixed()
@@ -81,8 +81,13 @@ def derive_seed(seed: int, *names: object) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def _weights(method: Method, config: TrainConfig, states: Sequence[str]) -> dict[str, float]:
-    weights = method.weights(states)
+def target_weights(method: Method, config: TrainConfig, states: Sequence[str]) -> dict[str, float]:
+    """How often each target of a run is drawn; only those that are.
+
+    Raises:
+        UsageError: A weight is set for no target of the method, or all are 0.
+    """
+    weights = method.weights(config.dimensions(states), config.state_prompts)
     for name, value in config.target_weights.items():
         if name not in weights:
             raise unknown_name(f"target of method {method.name!r} in target_weights", name, weights)

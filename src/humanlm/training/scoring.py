@@ -1,7 +1,7 @@
 """One step's groups, judged: scores, advantages, what is left out, and the step's line in metrics.jsonl. Engine-neutral."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from statistics import fmean
@@ -9,7 +9,9 @@ from typing import Any
 
 from humanlm.errors import JudgeError
 from humanlm.judging import Group, Judge, Verdict
+from humanlm.judging.traces import TraceVerdicts
 from humanlm.llm.spending import Tally
+from humanlm.states import RESPONSE
 from humanlm.training.advantages import advantages
 
 
@@ -23,6 +25,7 @@ class Judged:
         lengths: For each group the number of new tokens of each reply.
         seconds: What the judge took.
         spent: What it asked and spent for them.
+        states: For each group what it said of the tagged states of the reasoning, by dimension; empty where they are not judged.
     """
 
     groups: tuple[Group, ...]
@@ -30,6 +33,7 @@ class Judged:
     lengths: tuple[tuple[int, ...], ...]
     seconds: float
     spent: Tally
+    states: tuple[Mapping[str, tuple[Verdict, ...] | JudgeError], ...]
 
     @classmethod
     def joined(cls, parts: Sequence["Judged"]) -> "Judged":
@@ -42,6 +46,7 @@ class Judged:
             tuple(lengths for part in parts for lengths in part.lengths),
             max(part.seconds for part in parts),
             reduce(Tally.plus, (part.spent for part in parts)),
+            tuple(states for part in parts for states in part.states),
         )
 
     @cached_property
@@ -50,6 +55,18 @@ class Judged:
         return [
             [None] * len(group.replies) if isinstance(found, JudgeError) else [verdict.score for verdict in found]
             for group, found in zip(self.groups, self.verdicts, strict=True)
+        ]
+
+    @cached_property
+    def state_scores(self) -> list[dict[str, list[float]]]:
+        """For each group the scores of its tagged states, one a rollout, by dimension; none for a dimension that failed."""
+        return [
+            {
+                name: [verdict.score for verdict in verdicts]
+                for name, verdicts in states.items()
+                if not isinstance(verdicts, JudgeError)
+            }
+            for states in self.states
         ]
 
     @property
@@ -132,8 +149,10 @@ class Judged:
         return rows
 
 
-def judge_step(judge: Judge, groups: Sequence[Group], lengths: Sequence[Sequence[int]]) -> Judged:
-    """Has all groups of a step judged in one call.
+def judge_step(
+    judge: Judge, groups: Sequence[Group], lengths: Sequence[Sequence[int]], dimensions: Sequence[str] = ()
+) -> Judged:
+    """Has all groups of a step judged in one call; one call for the traces and one for the state prompts where both occur.
 
     Only a :class:`JudgeError` is a failure of the judge; any other exception is a bug, and rises.
 
@@ -141,11 +160,32 @@ def judge_step(judge: Judge, groups: Sequence[Group], lengths: Sequence[Sequence
         judge: Who judges.
         groups: The step's groups.
         lengths: New tokens of each reply, a row a group.
+        dimensions: States whose segments in the reasoning of responses are judged too.
     """
     before, start = judge.tally, time.perf_counter()
     try:
-        found: Sequence[tuple[Verdict, ...] | JudgeError] = judge.judge_all(groups)
+        found = _judge(judge, groups, dimensions)
     except JudgeError as error:
         found = [error] * len(groups)
     seconds = time.perf_counter() - start
-    return Judged(tuple(groups), tuple(found), tuple(map(tuple, lengths)), seconds, judge.tally.minus(before))
+    return Judged(
+        tuple(groups),
+        tuple(one if isinstance(one, JudgeError) else one.replies for one in found),
+        tuple(map(tuple, lengths)),
+        seconds,
+        judge.tally.minus(before),
+        tuple({} if isinstance(one, JudgeError) else one.states for one in found),
+    )
+
+
+def _judge(judge: Judge, groups: Sequence[Group], dimensions: Sequence[str]) -> list[TraceVerdicts | JudgeError]:
+    traced = [place for place, group in enumerate(groups) if dimensions and group.target == RESPONSE]
+    plain = [place for place in range(len(groups)) if place not in set(traced)]
+    found: dict[int, TraceVerdicts | JudgeError] = {}
+    if traced:
+        found |= zip(traced, judge.judge_traces([groups[place] for place in traced], dimensions), strict=True)
+    if plain:
+        answers = judge.judge_all([groups[place] for place in plain])
+        for place, answer in zip(plain, answers, strict=True):
+            found[place] = answer if isinstance(answer, JudgeError) else TraceVerdicts(answer)
+    return [found[place] for place in range(len(groups))]

@@ -5,6 +5,7 @@ advantages in the one overridden method, because TRL normalises otherwise and ca
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,13 +13,15 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from humanlm.judging import Group
-from humanlm.reply import parse_reply
+from humanlm.reply import parse_reply, trace_segments
 from humanlm.simulation.generate import Generation, generate_batches
 from humanlm.simulation.limits import positions_of
+from humanlm.training.advantages import advantages
 from humanlm.training.plan import Plan, PromptTable, token_limits
 from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import Item, derive_seed
 from humanlm.training.scoring import Judged, judge_step
+from humanlm.training.trace import TokenSpan, check_token_loss, sequence_scores, token_advantages, token_spans
 from humanlm.training.trl.engine import arguments
 from humanlm.training.trl.lora import adapters
 from humanlm.training.trl.watch import Watch
@@ -42,6 +45,7 @@ class Rounds:
             target: min(longest, positions - limit) if positions else longest for target, limit in self.limits.items()
         }
         self.table = PromptTable(plan, tokenizer, rooms)
+        self.dimensions = plan.config.dimensions(plan.prompts.states) if plan.config.chosen.credits_states else ()
         self.judged: Judged | None = None
         self.judge_raised = False
         self.ranks = Ranks()
@@ -115,7 +119,7 @@ class Rounds:
             lengths.append([len(output.ids) for output in outputs])
         self.judge_raised = True
         with self.ranks.together("the judge"):
-            self.judged = judge_step(judge, groups, lengths)
+            self.judged = judge_step(judge, groups, lengths, self.dimensions)
         self.judge_raised = False
         self._seconds["judge"] = time.perf_counter() - start
         return [score or 0.0 for scores in self.judged.scores for score in scores]
@@ -130,8 +134,7 @@ class Rounds:
         if self.judged is None:
             raise RuntimeError("TRL prepared an update that nobody judged")
         mask = batch["completion_mask"]
-        values = torch.tensor(self.judged.advantages, dtype=torch.float32, device=mask.device)
-        batch["advantages"] = values
+        batch["advantages"] = self._advantages(self.judged, mask.shape[1]).to(mask.device)
         kept = torch.tensor(self.judged.kept, device=mask.device)
         if self.ranks.any(not bool(kept.all())):
             batch["completion_mask"] = mask * kept.unsqueeze(1).to(mask.dtype)
@@ -140,6 +143,41 @@ class Rounds:
         said = self.ranks.gather(str(failed[0]) or type(failed[0]).__name__ if failed else "")
         self._failure = said[0] if all(said) else ""
         return batch
+
+    def _advantages(self, judged: Judged, width: int) -> torch.Tensor:
+        """One advantage a rollout, of shape (B,); where states are credited one a token, of shape (B, width)."""
+        config = self.plan.config
+        if not self.dimensions:
+            return torch.tensor(judged.advantages, dtype=torch.float32)
+        if config.credit == "sequence":
+            combined = map(sequence_scores, judged.scores, judged.state_scores)
+            return torch.tensor([value for scores in combined for value in advantages(scores)], dtype=torch.float32)
+        values = torch.zeros(sum(map(len, judged.lengths)), width)
+        row = 0
+        for place, (scores, states, lengths) in enumerate(
+            zip(judged.scores, judged.state_scores, judged.lengths, strict=True)
+        ):
+            outputs = self._outputs[place * config.n : (place + 1) * config.n]
+            earned = token_advantages(
+                scores,
+                states,
+                [self._spans(output) if states else () for output in outputs],
+                lengths,
+                own_weight=config.trace_own_weight,
+                reply_weight=config.trace_reply_weight,
+            )
+            for tokens in earned:
+                values[row, : len(tokens)] = torch.tensor(tokens)
+                row += 1
+        return values
+
+    def _spans(self, output: Generation) -> list[TokenSpan]:
+        ids = output.ids[:-1] if output.ended else output.ids
+        segments = trace_segments(output.text, self.plan.prompts.states)
+        return token_spans(ids, output.text, segments, self._decode)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=False))
 
     def nothing_left(self) -> str:
         """What the judge said if it judged no group of the current update; else an empty string."""
@@ -202,6 +240,8 @@ def make_grpo(plan: Plan, model: Any, tokenizer: Any) -> tuple[GroupTrainer, Wat
         shuffle_dataset=False,
         log_completions=False,
     )
+    if rounds.dimensions and config.credit == "token":
+        check_token_loss(settings.loss_type, settings.importance_sampling_level)
     trainer = GroupTrainer(
         rounds,
         model=model,

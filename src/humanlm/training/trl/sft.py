@@ -77,7 +77,8 @@ class Sequences:
     def _pair(self, item: Item, tokenizer: Any, positions: int | None, end: int) -> tuple[array[int], array[int]]:
         example = self.plan.examples[item.example_index]
         tokens = frozenset(tokenizer.get_added_vocab())
-        text = self.plan.prompts.completion(item.target, example.response, tokens=tokens)
+        thinking = self.plan.traces[item.example_index] if self.plan.traces is not None and item.think else None
+        text = self.plan.prompts.completion(item.target, example.response, thinking=thinking, tokens=tokens)
         answer = [*tokenizer(text, add_special_tokens=False)["input_ids"], end]
         room = self.plan.config.max_prompt_tokens
         if positions is not None:
