@@ -1,4 +1,7 @@
-"""What a run would take on a named GPU: memory and hours, from the model's shape and stated assumptions. Nothing is loaded."""
+"""What a run would take on a named GPU: memory and hours, from the model's shape and stated assumptions. Nothing is loaded.
+
+No room is counted for the scores of all tokens: TRL computes log-probabilities in chunks.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,9 +20,9 @@ LAYER_SECONDS = 0.0007
 JUDGE_SECONDS = 5.0
 ASSUMPTIONS = (
     f"updates reach {UPDATE_USE:.0%} and prompts {PREFILL_USE:.0%} of the GPU's bfloat16 speed, decoding {BANDWIDTH_USE:.0%} "
-    f"of its memory's; transformers needs {1000 * LAYER_SECONDS:.1f} ms a layer and token at least; states take half their limit, "
-    f"thinking half of its own, responses what people write, and a batch of rollouts lasts for twice its mean output; a judge "
-    f"that is asked over a network answers a step in {JUDGE_SECONDS:.0f} s"
+    f"of its memory's; transformers needs {1000 * LAYER_SECONDS:.1f} ms a layer and token at least; states take half their "
+    f"limit, thinking half of its own, responses what people write, and a batch of rollouts lasts for twice its mean output; "
+    f"a judge asked over a network answers a step in {JUDGE_SECONDS:.0f} s"
 )
 
 
@@ -141,7 +144,12 @@ def shape_of(model: str) -> Shape:
     text = config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return Shape(parameters, text.num_hidden_layers, text.hidden_size, 2 * text.num_hidden_layers * heads * width)
+    return Shape(
+        parameters,
+        text.num_hidden_layers,
+        text.hidden_size,
+        2 * text.num_hidden_layers * heads * width,
+    )
 
 
 def lengths(plan: Plan, tokenizer: Any, prompts: Sequence[Sequence[int]]) -> Lengths:
