@@ -19,8 +19,8 @@ class TraceVerdicts:
 
     Attributes:
         replies: One verdict a rollout on its reply.
-        states: For each dimension that the judge covers one verdict a rollout on that tagged state, or the failure. A state that is
-            missing, named twice, or stands in a malformed output is scored 0 by rule; ``Verdict.rule`` says which.
+        states: For each dimension that the judge covers one verdict a rollout on that tagged state, or the failure. A state
+            that is missing, named twice, or stands in a malformed output is scored 0 by rule; ``Verdict.rule`` says which.
     """
 
     replies: tuple[Verdict, ...]
@@ -40,9 +40,7 @@ def segment_group(group: Group, dimension: str) -> Group | None:
     return group.model_copy(update={"target": dimension, "replies": replies}) if replies else None
 
 
-def judge_each(
-    judge: "Judge", groups: Sequence[Group], dimensions: Sequence[str]
-) -> list[TraceVerdicts | JudgeError]:
+def judge_each(judge: "Judge", groups: Sequence[Group], dimensions: Sequence[str]) -> list[TraceVerdicts | JudgeError]:
     """Judges traces one dimension after the other, by what every judge can do: a group a dimension, and one for the replies."""
     asked: list[Group] = list(groups)
     places: dict[tuple[int, str], int] = {}

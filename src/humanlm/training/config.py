@@ -58,12 +58,12 @@ class TrainConfig(BaseModel):
         persona_dropout: Share of prompts that show no persona, drawn anew each time an example comes up; 1 trains without any.
         state_prompts: Share of a ``humanlm-trace`` run's prompts that ask for one state, so that the model answers those too.
         leave_out: State dimensions that are neither asked for nor judged; a trace's tokens then earn what the reply earns.
-        credit: What a trace's states earn (``humanlm-trace``): ``token``: each segment's tokens its own advantage; ``sequence``: no
+        credit: What the states of ``humanlm-trace`` earn: ``token``: each segment's tokens its own advantage; ``sequence``: no
             credit by token, the mean of their scores is added to the reply's.
         trace_own_weight: Weight of a segment's own advantage for its tokens.
         trace_reply_weight: Weight of the reply's advantage for the tokens of a segment; all other tokens have it in full.
         judge_one_by_one: Each rollout is judged alone instead of beside its group.
-        traces: Where the thinking for ``sft-think`` comes from: ``rule`` (controlled world), ``provider/model``, or a .jsonl file.
+        traces: Whence ``sft-think`` has the thinking: ``rule`` (controlled world), ``provider/model``, or a .jsonl file.
         max_prompt_tokens: Longer contexts lose their oldest turns.
         max_tokens: New tokens by target; by default a state's own limit, 512 for a response, 1,024 for one that reasons.
         repetition_penalty: On tokens of prompt and rollout while sampling; 1 is none. The learnt policy is the one without it.

@@ -63,7 +63,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             Method("grpo", "rl", False, False, "reward the response alone"),
             Method("grpo-think", "rl", False, True, "reward the response after free reasoning"),
             Method("humanlm", "rl", True, True, "reward each latent state, and the response that reasons over them"),
-            Method("humanlm-trace", "rl", False, True, "reward each state of the reasoning where it stands, and the response", True),
+            Method("humanlm-trace", "rl", False, True, "reward each state of the reasoning, and the response", True),
         )
     }
 )

@@ -2,18 +2,19 @@
 
 What is decided here, for one group of rollouts of one prompt:
 
-* A **segment** is a tagged state of the reasoning, tags included. Its tokens are found by decoding prefixes of the sampled ids, never
-  by tokenising text again: the same text may have been sampled as other tokens. A token that reaches over the end of a segment
-  belongs to it; one that holds the end of one and the beginning of the next belongs to the first.
+* A **segment** is a tagged state of the reasoning, tags included. Its tokens are found by decoding prefixes of the sampled
+  ids, never by tokenising text again: the same text may have been sampled as other tokens. A token that reaches over the end
+  of a segment belongs to it; one that holds the end of one and the beginning of the next belongs to the first.
 * Tokens of a segment earn ``own_weight`` times the advantage of the segment's score among the group's scores of the same
   dimension, plus ``reply_weight`` times the reply's advantage. **All other tokens** (tags of the reply, its words, the end
   token, free words between segments) earn the reply's advantage.
-* A rollout in which a judged dimension is **missing** (or its tags are empty) counts as 0 among the scores of that dimension: it said
-  nothing there, so naming the state well is worth something. It has no tokens to credit for it (empty tags have: theirs).
+* A rollout in which a judged dimension is **missing** (or its tags are empty) counts as 0 among the scores of that
+  dimension: it said nothing there, so naming the state well is worth something. It has no tokens to credit for it (empty
+  tags have: theirs).
 * A dimension **named more than once** scores 0, and every one of its segments gets that advantage: hedging must not pay.
 * Segments of a **malformed** output score 0 like its reply; they are found and credited wherever their tags are whole.
-* A dimension that the judge **does not cover** for the example, that was left out, or whose judgement alone **failed** gives no own
-  advantage: its tokens earn the reply's in full, as any other token. So a judge's failure never is a reward.
+* A dimension that the judge **does not cover** for the example, that was left out, or whose judgement alone **failed**
+  gives no own advantage: its tokens earn the reply's in full, as any other token. So a judge's failure never is a reward.
 * A group whose **replies** could not be judged leaves the update altogether, segments included.
 * Where all scores of a dimension are equal there is nothing to compare: its own advantage is 0.
 """
@@ -84,7 +85,7 @@ def token_spans(ids: Sequence[int], text: str, segments: Sequence[Segment], deco
 
 
 def _tokens_for(ids: Sequence[int], text: str, length: int, decode: Decode, low: int) -> int:
-    """The fewest leading tokens whose text begins with the first ``length`` characters; at least ``low`` are known to be needed."""
+    """The fewest leading tokens whose text begins with the first ``length`` characters; ``low`` are needed at least."""
     wanted, high = text[:length], len(ids)
     while low < high:
         middle = (low + high) // 2
