@@ -7,8 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from humanlm.errors import ModelError
 from humanlm.prompts import Prompts
+from humanlm.simulation.card_page import card_page
 
 CARD = "humanlm.json"
+PAGE = "README.md"
 PROMPTS = "prompts"
 
 
@@ -23,7 +25,12 @@ class ModelCard(BaseModel):
         prompt_fingerprint: Digest of templates and states.
         states: The state dimensions it was trained on, in order; empty for methods that train the response alone.
         base_model: The model it was trained from.
+        data: The training data as it was named.
         data_fingerprint: Digest of the training examples.
+        examples: How many there were.
+        judge: Who scored rollouts; empty for imitation.
+        judge_version: The judge's rubric, if it has one.
+        lora: Rank of the adapters that were trained; 0 if all weights were.
         max_tokens: New tokens a target may have, where the run set its own limit.
         seed: The run's seed.
         step: Updates done.
@@ -39,15 +46,21 @@ class ModelCard(BaseModel):
     prompt_fingerprint: str = ""
     states: tuple[str, ...] = ()
     base_model: str = ""
+    data: str = ""
     data_fingerprint: str = ""
+    examples: int = 0
+    judge: str = ""
+    judge_version: str = ""
+    lora: int = 0
     max_tokens: dict[str, int] = Field(default_factory=dict)
     seed: int = 0
     step: int = 0
     humanlm_version: str = ""
 
     def write(self, folder: Path, prompts: Prompts) -> None:
-        """Writes the card and the prompt set into a model folder."""
+        """Writes the card, as data and as a page for people, and the prompt set into a model folder."""
         (folder / CARD).write_text(json.dumps(self.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+        (folder / PAGE).write_text(card_page(self.model_dump()), encoding="utf-8")
         prompts.save(folder / PROMPTS)
 
     @classmethod

@@ -1,0 +1,102 @@
+"""The model card as a page: the README.md of a checkpoint, in the form that model hubs show."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_HOW = {
+    "sft": "imitation of the real responses",
+    "sft-think": "imitation of the real responses after reasoning that a language model wrote for them",
+    "grpo": "reinforcement learning (GRPO) on a judge's score of the response",
+    "grpo-think": "reinforcement learning (GRPO) on a judge's score of the response, which reasons first",
+    "humanlm": "reinforcement learning (GRPO) on a judge's scores of latent states and of the response that reasons over them",
+    "humanlm-trace": "reinforcement learning (GRPO) in which each state of the reasoning earns its own credit",
+}
+
+_PAGE = """---
+{front}---
+
+# A user simulator ({method})
+
+This model writes what one person might reply in a conversation, given a description of that person. It is not an assistant,
+and what it writes is a guess about a kind of person, never a statement by one.
+
+| | |
+|---|---|
+| made by | {how} |
+| trained from | {base} |
+| weights | {weights} |
+| data | {data}, {examples:,} examples (fingerprint `{data_fingerprint}`) |
+| judge | {judge} |
+| prompts | `{prompts}` version {prompt_version} (fingerprint `{prompt_fingerprint}`), in the folder `prompts` |
+| states | {states} |
+| step | {step}, seed {seed} |
+| program | HumanLM {humanlm_version} |
+
+## Use
+
+```python
+from humanlm import Simulator
+
+simulator = Simulator.load("THIS-FOLDER")
+print(simulator.reply("68, retired nurse, thrifty", "They close the branch library. Who still needs it?").text)
+```
+
+Ask it through this program, or with the chat template and the prompts in this folder: {think}.
+
+## What it is for
+
+* Trying out texts, questions and policies on simulated readers before real people are asked.
+* Testing assistants and other systems against users who are not all polite, patient and alike.
+* Research on how people respond, and on how well that can be predicted.
+
+## What it is not for
+
+* **Impersonation.** It must not be used to write in the name of an identifiable person, to deceive people about who is speaking,
+  or to fill discussions, reviews or surveys with voices that do not exist. Say that a text is simulated wherever it is shown.
+* **Evidence about a person.** What it says is not what that person thinks; do not judge, hire, insure or police anybody by it.
+* **Persuasion of individuals**, by finding out in simulation what would move them.
+* Replacing the people who are affected by a decision.
+
+## Limits
+
+It inherits the biases of its base model, of the people in the data and of its judge: a judge's score is what that judge says, and
+a model that is trained on it learns its weaknesses too. It can be wrong about exactly what matters, in fluent words. It may
+repeat words of its training data; do not train on, or share, what people have not agreed to have used. Licences of the base model and of
+the data apply.
+"""
+
+
+def card_page(card: Mapping[str, Any]) -> str:
+    """The page of a card's values. Folders of the machine it was made on are named by their last part only."""
+    base, data = _public(card["base_model"]), _public(card["data"])
+    front: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
+    if base == card["base_model"] and "/" in base:
+        front["base_model"] = base
+    if data == card["data"] and "/" in data:
+        front["datasets"] = [data]
+    front["tags"] = ["humanlm", "user-simulation", card["method"]]
+    judge = card["judge"] or "none: nothing was scored"
+    return _PAGE.format(
+        front=yaml.safe_dump(front, sort_keys=False),
+        **{
+            key: card[key]
+            for key in ("method", "examples", "prompts", "step", "seed", "data_fingerprint", "humanlm_version")
+        },
+        prompt_version=card["prompt_version"] or "unknown",
+        prompt_fingerprint=card["prompt_fingerprint"],
+        how=_HOW.get(card["method"], card["method"]),
+        base=base or "unknown",
+        data=data or "unknown",
+        weights=f"LoRA adapters of rank {card['lora']}" if card["lora"] else "all trained",
+        judge=f"{judge} (rubric {card['judge_version']})" if card["judge_version"] else judge,
+        states=", ".join(card["states"]) or "none: the response alone",
+        think="the response reasons in `<think>` first" if card["think"] else "it does not reason before it replies",
+    )
+
+
+def _public(name: str) -> str:
+    """A Hub id as it is; a local path by its last part."""
+    return name if name.count("/") == 1 and not Path(name).exists() and name[0] not in "./~" else Path(name).name
