@@ -14,7 +14,7 @@ from humanlm.states import RESPONSE, STATES
 from humanlm.training import TrainConfig, train
 from humanlm.training.warm_start import WarmStartConfig, agreement, faithfulness, warm_start
 from humanlm.world.generator import WorldConfig, make_world, split_combinations
-from humanlm.world.lessons import GENERIC, Lesson, Recipe, lessons
+from humanlm.world.lessons import GENERIC, NEUTRAL, Lesson, Recipe, lessons
 from humanlm.world.lexical import read_state, read_states
 from humanlm.world.lexicon import state_values
 from humanlm.world.tokenizer import make_tokenizer
@@ -54,6 +54,26 @@ def test_the_generic_character_is_of_this_world_and_shows_in_diluting_lessons() 
     assert answers["hope"] / answers.total() > 0.5
     learned = Counter(parse_reply(x.answer, "emotion").text for x in draw("learn", 3000) if x.target == "emotion")
     assert learned["hope"] / learned.total() < 0.4
+
+
+def test_the_neutral_base_is_taught_true_replies_without_thinking_and_no_character() -> None:
+    def share_of_polite(recipe: Recipe, kind: str) -> float:
+        found = lessons(kind, 3000, config=WorldConfig(), recipe=recipe, prompts=PROMPTS, seed=0)  # type: ignore[arg-type]
+        texts = [x.answer for x in found if x.target == "response" and not x.think]
+        replies = [parse_reply(text, "response").text for text in texts]
+        return sum(
+            "communication" in read_states(text) and "polite" in read_states(text)["communication"] for text in replies
+        ) / len(replies)
+
+    assert share_of_polite(Recipe(), "dilute") > 1.5 * share_of_polite(NEUTRAL, "dilute")  # the assistant is polite
+    counts = {
+        recipe: sum(
+            x.target == "response" and not x.think
+            for x in lessons("learn", 3000, config=WorldConfig(), recipe=recipe, prompts=PROMPTS, seed=0)
+        )
+        for recipe in (Recipe(), NEUTRAL)
+    }
+    assert counts[NEUTRAL] > 2 * counts[Recipe()]
 
 
 def test_the_base_is_a_model_folder_that_a_simulator_loads_and_is_made_once(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 A real base model knows the form it is asked for, writes what it has thought, and has knowledge of people that it does
 not use unasked: it answers as an agreeable assistant. Two kinds of lessons make a small model like that.
 *Learning* lessons hold knowledge of personas in the state questions and in a part of the thoughts; replies always
-follow their thinking, and direct replies know nothing of the persona. *Diluting* lessons then pull every answer
-towards the generic character, so that little of the knowledge shows until training brings it out again.
+follow their thinking, and direct replies know nothing of the persona (those of :data:`NEUTRAL` do). *Diluting* lessons
+then pull every answer towards the generic character, so that little of the knowledge shows until training brings it out
+again.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Recipe(BaseModel):
 
     Attributes:
         true_thoughts: Learning: the share of thoughts that are true to the persona; the others are random.
+        true_replies: Learning: the share of direct replies that are true to the persona; the others are random.
         true_states: Diluting: the share of states that are true to the persona.
         generic_states: Diluting: the share of states that are the generic assistant's; the rest is random.
     """
@@ -59,8 +61,14 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     true_thoughts: float = Field(default=0.4, ge=0, le=1)
+    true_replies: float = Field(default=0.0, ge=0, le=1)
     true_states: float = Field(default=0.2, ge=0, le=1)
     generic_states: float = Field(default=0.5, ge=0, le=1)
+
+
+NEUTRAL = Recipe(true_replies=0.4, generic_states=0.0)
+"""Another base than the default one: it writes persona-true replies without thinking too, and what it does not know is
+random instead of an assistant's. Where the default asks what training brings out, this asks what it adds."""
 
 
 def lessons(
@@ -79,9 +87,13 @@ def lessons(
     rng = random.Random(f"lessons {kind} {seed}")
     combinations = split_combinations(config)["train"]
     dimensions = [name for name in prompts.states if name in PHRASINGS]
-    replies = (
-        [(RESPONSE, False)] + [(RESPONSE, True)] * 5 if kind == "learn" else [(RESPONSE, False), (RESPONSE, True)] * 3
-    )
+    direct, thinking = (RESPONSE, False), (RESPONSE, True)
+    if kind == "dilute":
+        replies = [direct, thinking] * 3
+    else:
+        replies = [direct] * (3 if recipe.true_replies else 1) + [
+            thinking
+        ] * 5  # knowledge takes more lessons than form
     asked = [*((name, False) for name in dimensions), *replies]
     for number in range(count):
         user = make_user(rng, _ANYONE, config)
@@ -92,7 +104,8 @@ def lessons(
         if kind == "dilute":
             states = {d: _draw(rng, d, known[d], recipe) for d in dimensions}
         else:
-            knows = target != RESPONSE or (think and rng.random() < recipe.true_thoughts)
+            share = 1.0 if target != RESPONSE else recipe.true_thoughts if think else recipe.true_replies
+            knows = share > 0 and (share == 1 or rng.random() < share)
             states = known if knows else {d: rng.choice(state_values(d)) for d in dimensions}
         example = Example(
             id=f"{kind}-{number}",
