@@ -88,12 +88,9 @@ def lessons(
     combinations = split_combinations(config)["train"]
     dimensions = [name for name in prompts.states if name in PHRASINGS]
     direct, thinking = (RESPONSE, False), (RESPONSE, True)
-    if kind == "dilute":
-        replies = [direct, thinking] * 3
-    else:
-        replies = [direct] * (3 if recipe.true_replies else 1) + [
-            thinking
-        ] * 5  # knowledge takes more lessons than form
+    # to know is more to learn than a form
+    learning = [direct] * (3 if recipe.true_replies else 1) + [thinking] * 5
+    replies = [direct, thinking] * 3 if kind == "dilute" else learning
     asked = [*((name, False) for name in dimensions), *replies]
     for number in range(count):
         user = make_user(rng, _ANYONE, config)
