@@ -161,7 +161,34 @@ class FakeLLM:
         else:
             system = body["messages"][0]["content"] if "messages" in body else ""
             text = self._verdicts(prompt, place, system, fault)
+        if body.get("stream"):
+            return await self._stream(request, text, body, fault)
         return web.json_response(self._body(text, body, fault))
+
+    async def _stream(
+        self, request: web.Request, text: str, body: dict[str, Any], fault: str | None
+    ) -> web.StreamResponse:
+        """Server-sent events, a few characters each; ``cut-stream`` drops the connection in the middle."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        whole = self._body(text, body, fault)
+        head = {key: whole[key] for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
+        for start in range(0, len(text), 5):
+            part = text[start : start + 5]
+            choice: dict[str, Any] = {"index": 0, "finish_reason": None}
+            choice |= {"text": part} if "prompt" in body else {"delta": {"content": part}}
+            await response.write(f"data: {json.dumps({**head, 'choices': [choice]})}\n\n".encode())
+            await asyncio.sleep(0.005)  # so that it comes in more than one piece
+            if fault == "cut-stream":
+                assert request.transport is not None
+                request.transport.close()
+                return response
+        last: dict[str, Any] = {"index": 0, "finish_reason": whole["choices"][0]["finish_reason"]}
+        last |= {"text": ""} if "prompt" in body else {"delta": {}}
+        await response.write(f"data: {json.dumps({**head, 'choices': [last]})}\n\n".encode())
+        await response.write(f"data: {json.dumps({**head, 'choices': [], 'usage': whole['usage']})}\n\n".encode())
+        await response.write(b"data: [DONE]\n\n")
+        return response
 
     def _verdicts(self, prompt: str, truth: str, system: str, fault: str | None) -> str:
         dimensions = _DIMENSION.findall(system) if '"dimensions"' in system else []

@@ -3,6 +3,7 @@
 from humanlm.llm.door import LLM
 from humanlm.llm.providers import Endpoint, Price, resolve
 from humanlm.llm.spending import Spending, SpendLimits, Tally
+from humanlm.llm.streaming import stream
 from humanlm.llm.wire import Answer, Call, CallError, Schema
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "Spending",
     "Tally",
     "resolve",
+    "stream",
 ]

@@ -128,7 +128,7 @@ class LLM:
                 entry.latency_s,
                 cached=True,
             )
-        session = self._here()
+        session = self.session()
         if (waiting := session.flying.get(key)) is not None:
             return await asyncio.shield(waiting)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -187,10 +187,11 @@ class LLM:
         finally:
             latency = time.perf_counter() - started
             self.spending.end(outcome.cost_usd if isinstance(outcome, Answer) else None)
-            self._book(call, key, outcome, latency)
+            self.book(call, key, outcome, latency)
         return outcome
 
-    def _book(self, call: Call, key: str, outcome: Answer | Failure, latency: float) -> None:
+    def book(self, call: Call, key: str, outcome: Answer | Failure, latency: float) -> None:
+        """Enters what came of one request into the tally and the ledger."""
         name = self.endpoint.name
         if isinstance(outcome, Failure):
             self.tally = self.tally.plus(Tally(calls=1, failed=1))
@@ -228,7 +229,7 @@ class LLM:
                 )
             )
 
-    def _here(self) -> "_Session":
+    def session(self) -> "_Session":
         """The session of this process and loop."""
         running = asyncio.get_running_loop()
         if self._session is None or self._session.loop is not running or self._session.pid != os.getpid():

@@ -50,6 +50,13 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+async def reach(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Awaits a coroutine that runs on the daemon loop, from any loop; whoever gives up waiting cancels it."""
+    if asyncio.get_running_loop() is _loop:
+        return await coroutine
+    return await asyncio.wrap_future(submit(coroutine))
+
+
 def _after_fork() -> None:
     """A child has no thread behind the inherited loop and starts its own; closing the old one would act on shared sockets."""
     global _lock, _loop

@@ -48,6 +48,7 @@ class Call:
         completion: Whether to continue the rendered text through ``/completions`` instead of chatting.
         ids: The token ids to continue, where the text would not give them again.
         seed: Passed on to the server, which may or may not honour it.
+        history: Turns of a chat between the system's and the last message, as pairs of role and text.
         extra: Further fields of the body, as sorted pairs.
     """
 
@@ -64,6 +65,7 @@ class Call:
     ids: tuple[int, ...] = ()
     seed: int | None = None
     extra: tuple[tuple[str, Any], ...] = ()
+    history: tuple[tuple[str, str], ...] = ()
 
     def key(self, endpoint: Endpoint) -> str:
         """The content address of the answer: everything that decides it."""
@@ -81,6 +83,7 @@ class Call:
                 self.ids,
                 self.seed,
                 self.extra,
+                *([self.history] if self.history else []),  # so that older ledgers' keys still hold
             ]
         )
 
@@ -146,6 +149,7 @@ def body_of(call: Call, endpoint: Endpoint, structured: str) -> dict[str, Any]:
         body |= {"prompt": list(call.ids) or call.prompt, "max_tokens": call.max_tokens}
     else:
         messages = [{"role": "system", "content": call.system}] if call.system else []
+        messages += [{"role": role, "content": text} for role, text in call.history]
         body["messages"] = [*messages, {"role": "user", "content": call.prompt}]
         body[endpoint.max_tokens_field] = call.max_tokens
     if endpoint.temperature:

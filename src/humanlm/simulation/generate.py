@@ -124,6 +124,8 @@ def generate(
     seed: int,
     no_repeat_ngram: int = 0,
     repetition_penalty: float = 1.0,
+    processors: Sequence[LogitsProcessor] = (),
+    criteria: Sequence[StoppingCriteria] = (),
 ) -> list[Generation]:
     """Samples one continuation for each prompt, all in one batch. The same arguments give the same result on one machine.
 
@@ -136,6 +138,8 @@ def generate(
         seed: Decides the samples; the caller's random state is left as it was.
         no_repeat_ngram: Forbid repeating an n-gram of this size within the new tokens; 0 does not.
         repetition_penalty: As in transformers; 1 does not.
+        processors: Further processors of the scores, after all others.
+        criteria: Further reasons to stop a row.
     """
     device = next(model.parameters()).device
     ends = end_token_ids(model, tokenizer)
@@ -165,8 +169,11 @@ def generate(
                 ids.to(device),
                 attention_mask=mask.to(device),
                 generation_config=settings,
-                stopping_criteria=[_RowLimits(length, limits)],
-                logits_processor=[_NoRepeatAfterPrompt(length, no_repeat_ngram)] if no_repeat_ngram else [],
+                stopping_criteria=[_RowLimits(length, limits), *criteria],
+                logits_processor=[
+                    *([_NoRepeatAfterPrompt(length, no_repeat_ngram)] if no_repeat_ngram else []),
+                    *processors,
+                ],
             )
     finally:
         model.train(was_training)

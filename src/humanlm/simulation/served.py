@@ -1,16 +1,20 @@
 """Simulators whose weights are elsewhere: our own checkpoints behind a server, and hosted chat models."""
 
+import asyncio
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from humanlm.errors import UsageError
 from humanlm.example import Example
-from humanlm.llm import LLM, Answer, Call, CallError, resolve
+from humanlm.llm import LLM, Answer, Call, CallError, loop, resolve, stream
 from humanlm.prompts import Prompts
 from humanlm.prompts.chat import transcript
-from humanlm.reply import Reply, parse_reply
+from humanlm.reply import Reply, Usage
+from humanlm.simulation.asking import Ask, Output
+from humanlm.simulation.bridge import parts
 from humanlm.simulation.card import ModelCard
 from humanlm.simulation.limits import token_limit
 from humanlm.simulation.loading import load_config, load_tokenizer, model_folder
@@ -21,14 +25,10 @@ API = "api:"
 """Before ``provider/model``: a hosted chat model instead of a folder."""
 
 logger = logging.getLogger("humanlm.simulation")
+_COUNTER = itertools.count()
 
 _TOKENS_AS_THEY_ARE = {"add_special_tokens": False, "skip_special_tokens": False}
 _KNOW_TOKENS = ("vllm", "sglang", "custom")
-
-
-class _Output(NamedTuple):
-    text: str
-    ended: bool
 
 
 class _Elsewhere(NamedTuple):
@@ -91,20 +91,40 @@ class ServedSimulator(Simulator):
         seed: int,
         no_repeat_ngram: int,
         batch_size: int,
-    ) -> list[_Output]:
+    ) -> list[Output]:
+        self._warn(no_repeat_ngram)
+        calls = [self._call(list(prompt), limit, temperature, seed, str(place)) for place, prompt in enumerate(prompts)]
+        return [self._output(answer) for answer in _answers(self.llm, calls)]
+
+    def _outputs(self, asks: Sequence[Ask]) -> list[Output]:
+        return [self._output(answer) for answer in _answers(self.llm, [self._asked(ask) for ask in asks])]
+
+    async def _aoutputs(self, asks: Sequence[Ask]) -> list[Output]:
+        return [self._output(answer) for answer in await _await_answers(self.llm, [self._asked(ask) for ask in asks])]
+
+    async def _parts(self, ask: Ask) -> AsyncIterator[str | Output]:
+        call = self._asked(ask)
+        async for part in _streamed(self.llm, call):
+            yield self._output(part) if isinstance(part, Answer) else part
+
+    def _asked(self, ask: Ask) -> Call:
+        self._warn(ask.no_repeat_ngram)
+        ids, limit = self._ids(ask)
+        return self._call(ids, limit, ask.temperature, ask.seed, _salt(self.llm, ask))
+
+    def _output(self, answer: Answer) -> Output:
+        end = str(self.tokenizer.eos_token or "")
+        text = answer.text.removesuffix(end) if end else answer.text
+        return Output(text, answer.finish != "length", _usage(answer))
+
+    def _warn(self, no_repeat_ngram: int) -> None:
         if no_repeat_ngram and not self._warned:
             self._warned = True
             logger.warning(
                 "%s: a server samples without the no-repeat rule: its replies may repeat themselves", self.name
             )
-        calls = [self._call(list(prompt), limit, temperature, seed, place) for place, prompt in enumerate(prompts)]
-        end = str(self.tokenizer.eos_token or "")
-        return [
-            _Output(answer.text.removesuffix(end) if end else answer.text, answer.finish != "length")
-            for answer in _answers(self.llm, calls)
-        ]
 
-    def _call(self, ids: list[int], limit: int, temperature: float, seed: int, place: int) -> Call:
+    def _call(self, ids: list[int], limit: int, temperature: float, seed: int, salt: str) -> Call:
         text = str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
         same = self.tokenizer(text, add_special_tokens=False)["input_ids"] == ids
         known = _TOKENS_AS_THEY_ARE if self.llm.endpoint.provider in _KNOW_TOKENS else {}
@@ -116,7 +136,7 @@ class ServedSimulator(Simulator):
             max_tokens=limit,
             completion=True,
             seed=seed,
-            salt=str(place),
+            salt=salt,
             extra=tuple(sorted(known.items())),
         )
 
@@ -158,28 +178,40 @@ class ChatSimulator(Simulator):
         max_new_tokens: int | None = None,
         no_repeat_ngram: int = 4,
         batch_size: int = 64,
+        states: bool = False,
+        fix: Mapping[str, str] | None = None,
     ) -> list[Reply]:
         """Replies to many examples, in their order; ``no_repeat_ngram`` and ``batch_size`` have no meaning here."""
-        limit = (max_new_tokens or self.token_limit(target)) + self.llm.endpoint.reasoning_tokens
-        calls = []
-        for place, example in enumerate(examples):
-            system, *turns = self.prompts.messages(example, target)
-            calls.append(
-                Call(
-                    prompt=transcript(turns),
-                    system=system["content"],
-                    purpose="simulate",
-                    target=target,
-                    version=self.prompts.fingerprint,
-                    temperature=temperature,
-                    max_tokens=limit,
-                    salt=f"{seed}.{place}",
-                )
-            )
-        return [
-            parse_reply(answer.text, target, ended=answer.finish != "length", states=self.prompts.states)
-            for answer in _answers(self.llm, calls)
-        ]
+        asks = [Ask(example, target, temperature, seed, max_new_tokens) for example in examples]
+        if states or fix:
+            return self._drive([self._plan(ask, states, fix) for ask in asks])
+        calls = [self._asked(ask, f"{seed}.{place}") for place, ask in enumerate(asks)]
+        outputs = map(_output, _answers(self.llm, calls))
+        return [self._read(output, ask) for output, ask in zip(outputs, asks, strict=True)]
+
+    def _outputs(self, asks: Sequence[Ask]) -> list[Output]:
+        return [_output(answer) for answer in _answers(self.llm, [self._asked(ask) for ask in asks])]
+
+    async def _aoutputs(self, asks: Sequence[Ask]) -> list[Output]:
+        return [_output(answer) for answer in await _await_answers(self.llm, [self._asked(ask) for ask in asks])]
+
+    async def _parts(self, ask: Ask) -> AsyncIterator[str | Output]:
+        async for part in _streamed(self.llm, self._asked(ask)):
+            yield _output(part) if isinstance(part, Answer) else part
+
+    def _asked(self, ask: Ask, salt: str = "") -> Call:
+        limit = (ask.max_new_tokens or self.token_limit(ask.target)) + self.llm.endpoint.reasoning_tokens
+        system, *turns = self.prompts.messages(ask.example, ask.target)
+        return Call(
+            prompt=transcript(turns),
+            system=system["content"],
+            purpose="simulate",
+            target=ask.target,
+            version=self.prompts.fingerprint,
+            temperature=ask.temperature,
+            max_tokens=limit,
+            salt=salt or _salt(self.llm, ask),
+        )
 
 
 def connect(
@@ -214,3 +246,35 @@ def _answers(llm: LLM, calls: Sequence[Call]) -> list[Answer]:
             raise answer
         answers.append(answer)
     return answers
+
+
+async def _await_answers(llm: LLM, calls: Sequence[Call]) -> list[Answer]:
+    async def together() -> list[Answer]:
+        return list(await asyncio.gather(*map(llm.answer, calls)))
+
+    return await loop.reach(together())
+
+
+async def _streamed(llm: LLM, call: Call) -> AsyncIterator[str | Answer]:
+    async for part in parts(lambda show: loop.reach(stream(llm, call, show))):
+        yield part
+
+
+def _salt(llm: LLM, ask: Ask) -> str:
+    """What tells a question from the same one asked again.
+
+    Where answers are kept, the same seed is asked once. Where not, nobody shares a request with somebody who may give up.
+    """
+    return str(ask.seed) if llm.ledger is not None else f"{ask.seed}.{next(_COUNTER)}"
+
+
+def _output(answer: Answer) -> Output:
+    return Output(answer.text, answer.finish != "length", _usage(answer))
+
+
+def _usage(answer: Answer) -> Usage:
+    return Usage(
+        prompt_tokens=answer.input_tokens or 0,
+        completion_tokens=answer.output_tokens or 0,
+        cost_usd=answer.cost_usd,
+    )

@@ -1,17 +1,46 @@
 """A simulator: a model that answers as one person would."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from humanlm.errors import ModelError, UsageError
-from humanlm.example import Example, Persona, Turn
+from humanlm.errors import ModelError
+from humanlm.example import Example
 from humanlm.prompts import Prompts
-from humanlm.reply import Reply, parse_reply
+from humanlm.prompts.inert import inert
+from humanlm.reply import Reply, Usage, parse_reply
+from humanlm.simulation import interventions
+from humanlm.simulation.asking import (
+    NO_REPEAT,
+    TEMPERATURE,
+    Ask,
+    Context,
+    Output,
+    PersonaLike,
+    Stage,
+    ask_of,
+    seed_of,
+)
 from humanlm.simulation.card import ModelCard
 from humanlm.simulation.limits import positions_of, token_limit
 from humanlm.simulation.loading import load_tokenizer, load_weights, model_folder
+from humanlm.simulation.streaming import Piece, Reader
 from humanlm.states import RESPONSE
+
+if TYPE_CHECKING:
+    from humanlm.simulation.local import LocalModel
+
+T = TypeVar("T")
+Plan = Generator[Stage, list[Output], T]
+"""What has to be asked, step by step; it gets the outputs of each step and ends with its result."""
+
+
+class Pair(NamedTuple):
+    """A counterfactual pair: what the person says, and what they would say if some of their states were others."""
+
+    actual: Reply
+    changed: Reply
 
 
 class Simulator:
@@ -29,6 +58,7 @@ class Simulator:
     ) -> None:
         self.name, self.card, self.prompts, self.think = name, card, prompts, think
         self.model, self.tokenizer = model, tokenizer
+        self._local: LocalModel | None = None
 
     @classmethod
     def load(
@@ -71,13 +101,16 @@ class Simulator:
 
     def reply(
         self,
-        persona: Persona | str | dict[str, Any],
-        context: str | Sequence[Turn],
+        persona: PersonaLike,
+        context: Context,
         *,
         target: str = RESPONSE,
-        temperature: float = 0.4,
+        states: bool = False,
+        fix: Mapping[str, str] | None = None,
+        temperature: float = TEMPERATURE,
         seed: int = 0,
         max_new_tokens: int | None = None,
+        no_repeat_ngram: int = NO_REPEAT,
     ) -> Reply:
         """What this person would answer.
 
@@ -85,29 +118,113 @@ class Simulator:
             persona: Text, a mapping as in the datasets, or a :class:`Persona`.
             context: The post to answer, as text, or the whole thread as turns, oldest first.
             target: ``response``, or a state's name to hear what is on the person's mind.
+            states: Whether to fill ``states`` of the reply in: from the model's own reasoning where it names them, by its
+                state prompts for the others.
+            fix: States that are not left to the model, e.g. ``{"stance": "strongly against it"}``: the reply is what follows
+                from them (see :mod:`humanlm.simulation.interventions`).
             temperature: 0 is deterministic.
-            seed: Decides the sample.
+            seed: Decides the sample; on this machine the same whatever else is asked at the time. A hosted model may ignore it.
             max_new_tokens: By default the target's own limit.
+            no_repeat_ngram: No n-gram of this size twice in the reply; 0 allows repetitions. A server cannot be held to it.
 
         Raises:
-            UsageError: The context is empty, or there is no such target.
+            UsageError: The context is empty, or there is no such target or state.
         """
-        turns = (Turn(author="somebody", text=context),) if isinstance(context, str) else tuple(context)
-        if not turns or not any(turn.text.strip() for turn in turns):
-            raise UsageError("the context is empty: give the post or the thread to answer")
-        example = Example(id="asked", user_id="asked", persona=Persona.parse(persona), context=turns, response="-")
-        return self.replies([example], target, temperature=temperature, seed=seed, max_new_tokens=max_new_tokens)[0]
+        ask = ask_of(persona, context, target, temperature, seed, max_new_tokens, no_repeat_ngram)
+        return self._drive([self._plan(ask, states, fix)])[0]
+
+    async def areply(
+        self,
+        persona: PersonaLike,
+        context: Context,
+        *,
+        target: str = RESPONSE,
+        states: bool = False,
+        fix: Mapping[str, str] | None = None,
+        temperature: float = TEMPERATURE,
+        seed: int = 0,
+        max_new_tokens: int | None = None,
+        no_repeat_ngram: int = NO_REPEAT,
+    ) -> Reply:
+        """As :meth:`reply`, without blocking the event loop; requests that wait at the same time share a batch."""
+        ask = ask_of(persona, context, target, temperature, seed, max_new_tokens, no_repeat_ngram)
+        return await self._adrive(self._plan(ask, states, fix))
+
+    def samples(self, persona: PersonaLike, context: Context, n: int, *, seed: int = 0, **options: Any) -> list[Reply]:
+        """Several replies of the same person; the first is that of :meth:`reply` with the same seed.
+
+        Args:
+            persona: As for :meth:`reply`; so are the options.
+            context: Likewise.
+            n: How many; sample k has the seed ``seed + k``.
+            seed: Of the first.
+            options: As for :meth:`reply`.
+        """
+        states, fix = options.pop("states", False), options.pop("fix", None)
+        asks = [ask_of(persona, context, seed=seed + number, **options) for number in range(n)]
+        return self._drive([self._plan(ask, states, fix) for ask in asks])
+
+    def counterfactual(self, persona: PersonaLike, context: Context, change: Mapping[str, str], **options: Any) -> Pair:
+        """What the person says, and what they would say if some states were others and everything else stayed as it is.
+
+        Args:
+            persona: As for :meth:`reply`; so are the options.
+            context: Likewise.
+            change: The states that are others in the second reply.
+            options: As for :meth:`reply`, except ``fix``.
+        """
+        states = options.pop("states", False)
+        ask = ask_of(persona, context, **options)
+        return self._drive([self._pair(ask, states, change)])[0]
+
+    def stream(self, persona: PersonaLike, context: Context, **options: Any) -> Iterator[Piece | Reply]:
+        """Pieces of thinking and reply as they are written, at last the whole :class:`Reply`; options as for :meth:`reply`."""
+        from humanlm.simulation.bridge import iterate
+
+        return iterate(self.astream(persona, context, **options))
+
+    async def astream(self, persona: PersonaLike, context: Context, **options: Any) -> AsyncIterator[Piece | Reply]:
+        """As :meth:`stream`, for coroutines. Whoever stops listening stops the model."""
+        states, fix = options.pop("states", False), options.pop("fix", None)
+        ask = ask_of(persona, context, **options)
+        plan = self._plan(ask, states, fix)
+        reader = Reader(ask.target)
+        try:
+            stage = next(plan)
+            while True:
+                if not stage.shown:
+                    stage = plan.send(await self._aoutputs(stage.asks))
+                    continue
+                (shown,) = stage.asks
+                for piece in reader.update(shown.prefix):
+                    yield piece
+                output: Output | None = None
+                async for part in self._parts(shown):
+                    if isinstance(part, Output):
+                        output = part
+                        continue
+                    for piece in reader.update(shown.prefix + part):
+                        yield piece
+                if output is None:
+                    raise ModelError(f"{self.name}: the output broke off")
+                for piece in reader.rest(self._read(output, shown)):
+                    yield piece
+                stage = plan.send([output])
+        except StopIteration as end:
+            yield end.value
 
     def replies(
         self,
         examples: Sequence[Example],
         target: str = RESPONSE,
         *,
-        temperature: float = 0.4,
+        temperature: float = TEMPERATURE,
         seed: int = 0,
         max_new_tokens: int | None = None,
-        no_repeat_ngram: int = 4,
+        no_repeat_ngram: int = NO_REPEAT,
         batch_size: int = 64,
+        states: bool = False,
+        fix: Mapping[str, str] | None = None,
     ) -> list[Reply]:
         """Replies to many examples, in their order. Temperature 0.4 and no repeated 4-gram are the paper's evaluation settings.
 
@@ -119,8 +236,16 @@ class Simulator:
             max_new_tokens: By default the target's own limit.
             no_repeat_ngram: 0 allows repetitions.
             batch_size: Prompts generated at once.
+            states: As for :meth:`reply`.
+            fix: As for :meth:`reply`.
         """
-        think, states = self.thinks(target), self.prompts.states
+        if states or fix:
+            asks = [
+                Ask(example, target, temperature, seed_of(seed, example.id, example.user_id), max_new_tokens)
+                for example in examples
+            ]
+            asks = [ask._replace(no_repeat_ngram=no_repeat_ngram) for ask in asks]
+            return self._drive([self._plan(ask, states, fix) for ask in asks])
         limit = max_new_tokens or self.token_limit(target)
         outputs = self._generate(
             self._prompts(examples, target, limit),
@@ -130,31 +255,7 @@ class Simulator:
             no_repeat_ngram=no_repeat_ngram,
             batch_size=batch_size,
         )
-        return [parse_reply(output.text, target, think=think, ended=output.ended, states=states) for output in outputs]
-
-    def _generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        limit: int,
-        *,
-        temperature: float,
-        seed: int,
-        no_repeat_ngram: int,
-        batch_size: int,
-    ) -> Sequence[Any]:
-        """One output a prompt with ``text`` and ``ended``; where the weights are elsewhere, a subclass asks there."""
-        from humanlm.simulation.generate import generate_batches
-
-        return generate_batches(
-            self.model,
-            self.tokenizer,
-            prompts,
-            max_new_tokens=[limit] * len(prompts),
-            temperature=temperature,
-            seed=seed,
-            no_repeat_ngram=no_repeat_ngram,
-            batch_size=batch_size,
-        )
+        return [self._read(output, Ask(example, target)) for example, output in zip(examples, outputs, strict=True)]
 
     def thinks(self, target: str) -> bool:
         """States are never reasoned about; the response is, if the model is a thinking one."""
@@ -165,6 +266,160 @@ class Simulator:
         self.prompts.check_target(target)
         states, own = self.prompts.states, self.card.max_tokens
         return token_limit(target, states, think=self.think, own=own, positions=positions_of(self.model))
+
+    def _pair(self, ask: Ask, states: bool, change: Mapping[str, str]) -> Plan[Pair]:
+        actual = yield from self._plan(ask, states, None)
+        changed = yield from self._plan(ask, states, change, own=actual)
+        return Pair(actual, changed)
+
+    def _plan(self, ask: Ask, states: bool, fix: Mapping[str, str] | None, own: Reply | None = None) -> Plan[Reply]:
+        """The way from a question to a reply: own reasoning if it is to be rewritten, the reply, the states still missing."""
+        self.prompts.check_target(ask.target)
+        fixed = {name: inert(text, states=self.prompts.states) for name, text in (fix or {}).items()}
+        interventions.check_states(fixed, self.prompts.states, ask.target)
+        usage = Usage()
+        told = ask.example
+        if fixed:
+            told = ask.example.model_copy(update={"persona": interventions.tell(ask.example.persona, fixed)})
+        if fixed and self.thinks(ask.target):
+            if own is None:
+                (output,) = yield Stage((ask,))
+                usage = usage.plus(output.usage)
+                own = self._read(output, ask)
+            thinking = interventions.rewrite(own.thinking, fixed) if own.well_formed else None
+            begun = interventions.begun_reasoning(fixed)
+            ask = ask._replace(prefix=begun if thinking is None else interventions.whole_reasoning(thinking))
+        elif fixed:
+            ask = ask._replace(example=told)
+        (output,) = yield Stage((ask,), shown=True)
+        usage = usage.plus(output.usage)
+        reply = self._read(output, ask)
+        found = {**reply.states, **fixed}
+        missing = [name for name in self.prompts.states if name not in found] if states else []
+        if missing:
+            asks = tuple(
+                ask._replace(example=told, target=name, prefix="", max_new_tokens=None, no_repeat_ngram=0)
+                for name in missing
+            )
+            outputs = yield Stage(asks)
+            for asked, output in zip(asks, outputs, strict=True):
+                usage = usage.plus(output.usage)
+                if text := self._read(output, asked).text:
+                    found[asked.target] = text
+        in_order = {name: found[name] for name in self.prompts.states if name in found}
+        return reply.model_copy(update={"states": in_order, "usage": usage})
+
+    def _drive(self, plans: Sequence[Plan[T]]) -> list[T]:
+        """Runs plans side by side: what they ask at the same step is generated together."""
+        results: dict[int, T] = {}
+        waiting: list[tuple[int, Stage]] = []
+
+        def step(place: int, outputs: list[Output] | None) -> None:
+            try:
+                stage = next(plans[place]) if outputs is None else plans[place].send(outputs)
+                waiting.append((place, stage))
+            except StopIteration as end:
+                results[place] = end.value
+
+        for place in range(len(plans)):
+            step(place, None)
+        while waiting:
+            stages, waiting = waiting, []
+            outputs = iter(self._outputs([ask for _, stage in stages for ask in stage.asks]))
+            for place, stage in stages:
+                step(place, [next(outputs) for _ in stage.asks])
+        return [results[place] for place in range(len(plans))]
+
+    async def _adrive(self, plan: Plan[T]) -> T:
+        try:
+            stage = next(plan)
+            while True:
+                stage = plan.send(await self._aoutputs(stage.asks))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+    def _read(self, output: Output, ask: Ask) -> Reply:
+        think, states = self.thinks(ask.target), self.prompts.states
+        reply = parse_reply(ask.prefix + output.text, ask.target, think=think, ended=output.ended, states=states)
+        return reply.model_copy(update={"usage": output.usage})
+
+    # Where the model runs: the methods below are all that another place has to replace.
+
+    def _outputs(self, asks: Sequence[Ask]) -> list[Output]:
+        jobs = [self._job(ask) for ask in asks]
+        self._machine().run(jobs)
+        return [job.done.result() for job in jobs]
+
+    async def _aoutputs(self, asks: Sequence[Ask]) -> list[Output]:
+        jobs = [self._job(ask) for ask in asks]
+        for job in jobs:
+            self._machine().submit(job)
+        return list(await asyncio.gather(*(asyncio.wrap_future(job.done) for job in jobs)))
+
+    async def _parts(self, ask: Ask) -> AsyncIterator[str | Output]:
+        """The whole text so far, again and again as it grows, at last the output."""
+        from humanlm.simulation.bridge import parts
+
+        job = self._job(ask)
+
+        async def finished(show: Callable[[str], None]) -> Output:
+            watched = job._replace(show=show)
+            self._machine().submit(watched)
+            return await asyncio.wrap_future(watched.done)
+
+        async for part in parts(finished):
+            yield part
+
+    def _machine(self) -> "LocalModel":
+        from humanlm.simulation.local import LocalModel
+
+        if self._local is None:
+            self._local = LocalModel(self.model, self.tokenizer)
+        return self._local
+
+    def _job(self, ask: Ask) -> Any:
+        from concurrent.futures import Future
+
+        from humanlm.simulation.local import Job
+
+        ids, limit = self._ids(ask)
+        return Job(ids, limit, ask.temperature, ask.seed, ask.no_repeat_ngram, Future())
+
+    def _ids(self, ask: Ask) -> tuple[list[int], int]:
+        """Token ids of a prompt with the fixed beginning of its output, and how many new tokens may follow."""
+        limit = ask.max_new_tokens or self.token_limit(ask.target)
+        begun = self.tokenizer(ask.prefix, add_special_tokens=False)["input_ids"] if ask.prefix else []
+        (ids,) = self._prompts([ask.example], ask.target, limit + len(begun))
+        return [*ids, *begun], limit
+
+    def _generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        limit: int,
+        *,
+        temperature: float,
+        seed: int,
+        no_repeat_ngram: int,
+        batch_size: int,
+    ) -> Sequence[Output]:
+        """One output a prompt, all of one seed."""
+        from humanlm.simulation.generate import generate_batches
+
+        with self._machine().lock:
+            made = generate_batches(
+                self.model,
+                self.tokenizer,
+                prompts,
+                max_new_tokens=[limit] * len(prompts),
+                temperature=temperature,
+                seed=seed,
+                no_repeat_ngram=no_repeat_ngram,
+                batch_size=batch_size,
+            )
+        return [
+            Output(one.text, one.ended, Usage(prompt_tokens=len(ids), completion_tokens=len(one.ids)))
+            for ids, one in zip(prompts, made, strict=True)
+        ]
 
     def _prompts(self, examples: Sequence[Example], target: str, limit: int) -> list[list[int]]:
         positions = positions_of(self.model)

@@ -1,0 +1,122 @@
+"""Answers that are shown while they are written."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from humanlm.llm.wire import (
+    Answer,
+    Call,
+    CallError,
+    Failure,
+    body_of,
+    encodable,
+    read_exception,
+    read_status,
+)
+
+if TYPE_CHECKING:
+    from humanlm.llm.door import LLM
+
+
+async def stream(llm: "LLM", call: Call, show: Callable[[str], None]) -> Answer:
+    """One question, its answer shown as it comes. For coroutines on the daemon loop.
+
+    It keeps the endpoint's concurrency, pauses and spending limits. It is not looked up in the ledger, and tried again only
+    as long as nothing has been shown.
+
+    Args:
+        llm: Whom to ask.
+        call: What.
+        show: Is given the whole text so far, again and again.
+
+    Raises:
+        CallError: No answer could be had, or it broke off.
+        SpendLimitReached: A limit forbids asking.
+    """
+    session = llm.session()
+    attempt = 0
+    while True:
+        shown = [False]
+        async with session.room:
+            await session.turn()
+            outcome = await _request(llm, session, call, show, shown)
+        if isinstance(outcome, Answer):
+            return outcome
+        attempt += 1
+        waits = outcome.wait_s is not None and outcome.wait_s > llm.endpoint.longest_wait_s
+        if shown[0] or not outcome.retry or waits or attempt >= llm.endpoint.attempts:
+            raise CallError(f"{llm.endpoint.name}: {outcome.cause} ({outcome.detail})", outcome.cause)
+        await session.pause(outcome, attempt)
+
+
+async def _request(
+    llm: "LLM", session: Any, call: Call, show: Callable[[str], None], shown: list[bool]
+) -> Answer | Failure:
+    key = call.key(llm.endpoint)
+    llm.spending.start()
+    started = time.perf_counter()
+    outcome: Answer | Failure = Failure("cancelled", "the caller gave up", retry=False)
+    try:
+        outcome = await _read(session, call, key, show, shown, started)
+    finally:
+        llm.spending.end(outcome.cost_usd if isinstance(outcome, Answer) else None)
+        llm.book(call, key, outcome, time.perf_counter() - started)
+    return outcome
+
+
+async def _read(
+    session: Any, call: Call, key: str, show: Callable[[str], None], shown: list[bool], started: float
+) -> Answer | Failure:
+    import openai
+
+    endpoint = session.endpoint
+    create: Any = (session.client.completions if call.completion else session.client.chat.completions).create
+    stub: dict[str, Any] = {"prompt": ""} if call.completion else {"messages": []}
+    body = body_of(call, endpoint, "none") | {"stream_options": {"include_usage": True}}
+    text, finish, served, usage = "", "", "", None
+    try:
+        async with asyncio.timeout(endpoint.call_s):
+            chunks = await create(model=endpoint.model, stream=True, **stub, extra_body=body)
+            try:
+                async for chunk in chunks:
+                    served, usage = chunk.model or served, chunk.usage or usage
+                    if not chunk.choices:
+                        continue
+                    choice = chunk.choices[0]
+                    finish = choice.finish_reason or finish
+                    more = choice.text if call.completion else choice.delta.content
+                    if more:
+                        text += encodable(more)
+                        shown[0] = True
+                        show(text)
+            finally:
+                await chunks.close()
+    except TimeoutError:
+        return Failure("timed out", f"not finished within {endpoint.call_s:g} s", retry=True)
+    except openai.APIStatusError as error:
+        return read_status(error.status_code, str(error.message), error.response.headers, endpoint)
+    except openai.APIError as error:
+        return read_exception(error, endpoint)
+    if not finish and not text:
+        return Failure("no API answer", "the stream ended before it began", retry=True)
+    if not finish:
+        return Failure("dropped", "the answer broke off", retry=True)
+    details = getattr(usage, "prompt_tokens_details", None)
+    cached = getattr(details, "cached_tokens", None)
+    cost = None
+    if usage is not None and endpoint.price is not None:
+        cost = endpoint.price.cost(usage.prompt_tokens, cached or 0, usage.completion_tokens)
+    return Answer(
+        key,
+        text,
+        finish,
+        "",
+        served,
+        usage.prompt_tokens if usage else None,
+        cached,
+        usage.completion_tokens if usage else None,
+        cost,
+        time.perf_counter() - started,
+    )
