@@ -12,6 +12,10 @@ from humanlm.errors import HumanLMError, unknown_name
 VERBS = {
     "quickstart": "Offline tour: a small world, all methods, a page with the results.",
     "check": "Check a dataset: file, row and field of every fault.",
+    "collect": "Collect raw data: six platforms, tables of your own.",
+    "push": "Upload a dataset or a model to the Hub, by name.",
+    "prepare": "Make a dataset: filter, split, personas, privacy, audit.",
+    "audit": "What of its held-out part has training seen?",
     "train": "Train a simulator.",
     "evaluate": "Score one simulator.",
     "compare": "Compare evaluated simulators, with intervals.",
