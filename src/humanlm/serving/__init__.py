@@ -1,0 +1,1 @@
+"""The endpoint in which the model is the user, and its playground."""

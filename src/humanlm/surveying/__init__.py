@@ -1,0 +1,1 @@
+"""Surveys: many simulated users answer the same stimuli."""
