@@ -1,0 +1,188 @@
+"""`humanlm prepare`: a dataset of examples from a raw folder."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from humanlm.data.prepare import PrepareConfig, Prepared, persona_cost, prepare
+from humanlm.data.prepare.config import ALLOWED, private_folder
+from humanlm.errors import UsageError
+from humanlm.llm import SpendLimits
+
+_PERSONAS = ("extractive", "none", "paper")
+
+
+@click.command(
+    name="prepare", epilog="Example: humanlm prepare raw/opinion --out data/opinion --persona openai/gpt-5-mini"
+)
+@click.argument("raw", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The dataset's folder.")
+@click.option(
+    "--split",
+    type=click.Choice(["auto", "time", "turn", "user", "thread"]),
+    default="auto",
+    show_default=True,
+    help="auto: turn for chats, time where times are known, else thread.",
+)
+@click.option("--shares", default="0.9,0.02,0.08", show_default=True, help="Train, val and test.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of everything that is drawn.")
+@click.option("--min-responses", default=4, show_default=True, help="Leave users with fewer out.")
+@click.option("--max-responses", default=1000, show_default=True, help="Leave users with more out.")
+@click.option("--min-chars", default=1, show_default=True, help="Leave shorter responses out.")
+@click.option("--max-chars", default=20_000, show_default=True, help="Leave longer responses out.")
+@click.option("--language", help="Keep responses in this language only, e.g. en.")
+@click.option("--max-turns", default=64, show_default=True, help="Longer contexts keep the first and the latest turns.")
+@click.option(
+    "--late",
+    type=click.Choice(["drop", "keep"]),
+    default="drop",
+    show_default=True,
+    help="Training responses from after the first held-out thread began (--split time).",
+)
+@click.option(
+    "--persona",
+    default="extractive",
+    show_default=True,
+    help="extractive (no model), provider/model, fixed:TEXT, none, or paper (as extractive, but with the paper's leak).",
+)
+@click.option("--paper", is_flag=True, help="With provider/model: its responses stay targets too, as in the paper.")
+@click.option("--persona-url", help="An OpenAI-compatible server; --persona is then the model's name there.")
+@click.option("--history", default=20, show_default=True, help="Responses a persona is made of, at most.")
+@click.option("--persona-buckets", default=1, show_default=True, help="Personas a user gets over time.")
+@click.option("--keep-names", is_flag=True, help="Keep ids and names as they are.")
+@click.option(
+    "--scrub",
+    type=click.Choice(["patterns", "presidio", "none"]),
+    default="patterns",
+    show_default=True,
+    help="Who removes addresses, numbers, links and handles from texts.",
+)
+@click.option(
+    "--key", type=click.Path(path_type=Path), help="File with the key of pseudonyms.  [default: OUT.private/key]"
+)
+@click.option("--near/--no-near", default=True, help="Look for near-duplicates between splits.")
+@click.option("--near-threshold", default=0.8, show_default=True, help="Jaccard similarity of near-duplicates.")
+@click.option("--allow", multiple=True, type=click.Choice(ALLOWED), help="Let a finding of this check only warn.")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: the machine's cores, 8 at most]")
+@click.option("--max-cost", type=click.FloatRange(min=0), help="Stop before personas cost more US dollars.")
+@click.option("--max-calls", type=click.IntRange(min=0), help="Stop before personas take more requests.")
+@click.option("--dry-run", is_flag=True, help="Say what the personas would cost, and write nothing.")
+@click.option("--resume", is_flag=True, help="Go on with a preparation that was stopped.")
+@click.option("--overwrite", is_flag=True, help="Start anew where an earlier preparation lies.")
+@click.option("--json", "as_json", is_flag=True, help="Print prepare.json instead of lines.")
+def command(raw: Path, out: Path, as_json: bool, dry_run: bool, **options: Any) -> int:
+    """Make a dataset from RAW, a folder that `humanlm collect` wrote.
+
+    Builds examples, filters and splits them, makes personas that give nothing away, replaces names, audits the result and
+    writes it with a card. A leak into val or test is an error: no dataset appears.
+    """
+    workers = options.pop("workers") or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+    key, resume, overwrite = options.pop("key"), options.pop("resume"), options.pop("overwrite")
+    limits = SpendLimits(max_cost=options.pop("max_cost"), max_calls=options.pop("max_calls"))
+    config = _config(options)
+    if dry_run:
+        return _dry_run(raw, config, workers, as_json)
+    with _bars() as listener:
+        made = prepare(
+            raw,
+            out,
+            config,
+            key=key,
+            resume=resume,
+            overwrite=overwrite,
+            workers=workers,
+            limits=limits,
+            listener=listener,
+        )
+    if as_json:
+        click.echo(made.model_dump_json(indent=1))
+    else:
+        _tell(made, out)
+    return 0
+
+
+def _config(options: dict[str, Any]) -> PrepareConfig:
+    from pydantic import ValidationError
+
+    try:
+        shares = tuple(float(part) for part in options.pop("shares").split(","))
+    except ValueError as error:
+        raise UsageError("--shares: expected three numbers with commas, e.g. 0.9,0.02,0.08") from error
+    persona, url = options.pop("persona"), options["persona_url"]
+    more: dict[str, Any] = {"persona": persona}
+    if persona.startswith("fixed:"):
+        more = {"persona": "fixed", "persona_text": persona.removeprefix("fixed:")}
+    elif persona == "paper":
+        more = {"persona": "extractive", "paper": True}
+        options.pop("paper")
+    elif persona not in _PERSONAS:
+        if "/" not in persona and not url:
+            raise UsageError(
+                f"--persona {persona}: give extractive, none, paper, fixed:TEXT or a model such as openai/gpt-5-mini"
+            )
+        more = {"persona": "model", "persona_model": persona}
+    try:
+        return PrepareConfig(shares=shares, **{**options, **more})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "--" + str(first["loc"][0]).replace("_", "-") + ": " if first["loc"] else ""
+        raise UsageError(f"{place}{first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _dry_run(raw: Path, config: PrepareConfig, workers: int, as_json: bool) -> int:
+    if config.persona != "model":
+        click.echo("{}" if as_json else "Nothing is asked of a model: this costs nothing.")
+        return 0
+    cost = persona_cost(raw, config, workers=workers)
+    if as_json:
+        click.echo(json.dumps(cost._asdict()))
+        return 0
+    from humanlm.cli.options import cost_words
+
+    click.echo(f"{config.persona_model}: {cost_words(cost)}")
+    return 0
+
+
+@contextmanager
+def _bars() -> Iterator[Any]:
+    """A bar a stage on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def listener(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield listener
+
+
+def _tell(made: Prepared, out: Path) -> None:
+    parts = ", ".join(f"{row.responses:,} {name}" for name, row in made.figures.items() if name != "all")
+    whole = made.figures["all"]
+    click.echo(
+        f"{out}: {whole.responses:,} examples ({parts}) of {whole.users:,} users in {whole.posts:,} threads, split by {made.split}"
+    )
+    left = {**made.lost, **made.dropped, **{f"leaked into {split}": count for split, count in made.leaked.items()}}
+    if told := ", ".join(f"{cause}: {count:,}" for cause, count in left.items() if count):
+        click.echo(f"left out: {told}")
+    if made.faults:
+        click.echo(f"{made.faults:,} faults: {out / 'faults.jsonl'}")
+    click.echo("audit:")
+    for line in made.audit.lines():
+        click.echo(f"  {line}")
+    if not made.settings["keep_names"]:
+        click.echo(f"key and names are kept apart: {private_folder(out)} (never publish it)")

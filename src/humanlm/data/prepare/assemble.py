@@ -1,0 +1,184 @@
+"""The last stage: files in their places, held-out examples that leaked left out, figures counted."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from humanlm.data.prepare.columns import Columns
+from humanlm.data.prepare.config import Work
+from humanlm.data.prepare.history import PERSONAS
+from humanlm.data.prepare.threads import read_table
+from humanlm.data.prepare.write import PARQUET, SCHEMA
+from humanlm.files import appearing_whole
+
+CHARS_A_TOKEN = 4
+HELD = ("val", "test")
+
+
+class Figures(BaseModel):
+    """A split, or all of them, in the form of the paper's Table 2. Tokens are estimated as four characters.
+
+    Attributes:
+        users: Different users.
+        posts: Different threads.
+        responses: Examples.
+        turns: Messages in a context, on average.
+        input_tokens: Of a context, on average.
+        response_tokens: Of a response, on average.
+        responses_a_user: On average.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    users: int
+    posts: int
+    responses: int
+    turns: float
+    input_tokens: float
+    response_tokens: float
+    responses_a_user: float
+
+
+def split_files(work: Work, buckets: int) -> dict[str, list[Path]]:
+    """The files of the splits before they are put in their places."""
+    return {split: [work.file(split, bucket, "parquet") for bucket in range(buckets)] for split in ("train", *HELD)}
+
+
+def assemble(
+    work: Work, out: Path, reports: Sequence[Mapping[str, Any]], leaked: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, int]]:
+    """Puts the splits into the dataset's folder; can be repeated if it was stopped.
+
+    Args:
+        work: Where the buckets' files lie.
+        out: The dataset.
+        reports: What each bucket wrote.
+        leaked: Ids to leave out of held-out splits.
+
+    Returns:
+        Rows, turns and characters of each split.
+    """
+    sums = {"train": {key: sum(report["train"][key] for report in reports) for key in reports[0]["train"]}}
+    full = [bucket for bucket, report in enumerate(reports) if report["train"]["rows"]]
+    for place, bucket in enumerate(full):
+        name = "train.parquet" if len(full) == 1 else f"train-{place:05d}-of-{len(full):05d}.parquet"
+        source = work.file("train", bucket, "parquet")
+        if source.exists():
+            source.replace(out / name)
+    for split in HELD:
+        file = work.file(f"sums-{split}", 0, "json")
+        if not file.exists():
+            kept = _merge(
+                [work.file(split, bucket, "parquet") for bucket in range(len(reports))],
+                out / f"{split}.parquet",
+                leaked[split],
+            )
+            with appearing_whole(file) as part:
+                part.write_text(json.dumps(kept))
+        sums[split] = json.loads(file.read_text())
+    return sums
+
+
+def _merge(files: Sequence[Path], target: Path, leaked: Sequence[str]) -> dict[str, int]:
+    sums = {"rows": 0, "turns": 0, "context_chars": 0, "response_chars": 0}
+    gone = pa.array(sorted(leaked), pa.large_string())
+    with appearing_whole(target) as part, pq.ParquetWriter(part, SCHEMA, **PARQUET) as out:
+        for file in files:
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=4096):
+                kept = batch.filter(pc.invert(pc.is_in(batch["id"], value_set=gone))) if len(gone) else batch
+                if not len(kept):
+                    continue
+                out.write_batch(kept)
+                turns = kept["context"].flatten()
+                sums["rows"] += len(kept)
+                sums["turns"] += len(turns)
+                sums["context_chars"] += pc.sum(pc.utf8_length(turns.field("text"))).as_py()
+                sums["response_chars"] += pc.sum(pc.utf8_length(kept["response"])).as_py()
+    if not sums["rows"]:
+        target.unlink()
+    return sums
+
+
+def figures(
+    columns: Mapping[str, Columns], leaked: Mapping[str, Sequence[str]], sums: Mapping[str, Mapping[str, int]]
+) -> dict[str, Figures]:
+    """Each split's figures, and those of ``all``."""
+    users: dict[str, Any] = {}
+    threads: dict[str, Any] = {}
+    for split, some in columns.items():
+        gone = pa.array(sorted(leaked.get(split, ())), pa.large_string())
+        keep = ~np.asarray(pc.is_in(some.id, value_set=gone)) if len(gone) else np.ones(len(some.h_id), bool)
+        users[split], threads[split] = np.unique(some.h_user[keep]), np.unique(some.h_thread[keep])
+    found = {
+        split: _figures(len(users[split]), len(threads[split]), sums[split]) for split in columns if sums[split]["rows"]
+    }
+    whole = {key: sum(part[key] for part in sums.values()) for key in sums["train"]}
+    everyone = np.unique(np.concatenate(list(users.values())))
+    return found | {"all": _figures(len(everyone), len(np.unique(np.concatenate(list(threads.values())))), whole)}
+
+
+def _figures(users: int, posts: int, sums: Mapping[str, int]) -> Figures:
+    rows = max(1, sums["rows"])
+    return Figures(
+        users=users,
+        posts=posts,
+        responses=sums["rows"],
+        turns=round(sums["turns"] / rows, 2),
+        input_tokens=round(sums["context_chars"] / rows / CHARS_A_TOKEN, 1),
+        response_tokens=round(sums["response_chars"] / rows / CHARS_A_TOKEN, 1),
+        responses_a_user=round(sums["rows"] / max(1, users), 2),
+    )
+
+
+def write_provenance(work: Work, buckets: int, out: Path) -> None:
+    """All personas, with the ids of the responses they were made of."""
+    schema = PERSONAS.remove(0)
+    with appearing_whole(out / "personas.parquet") as part, pq.ParquetWriter(part, schema, compression="zstd") as file:
+        for bucket in range(buckets):
+            file.write_table(read_table(work.file("persona", bucket)).drop_columns(["h_user"]).cast(schema))
+
+
+def write_mapping(work: Work, pieces: int, folder: Path) -> None:
+    """The way back from pseudonyms: users with their names, threads and ids, each once a piece at most."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    target = folder / "mapping.parquet"
+    schema = pq.read_schema(work.file("mapping", 0, "parquet"))
+    seen: set[str] = set()
+    with appearing_whole(target) as part, pq.ParquetWriter(part, schema, compression="zstd") as file:
+        for piece in range(pieces):
+            table = pq.read_table(work.file("mapping", piece, "parquet"))
+            marks = table["pseudonym"].to_pylist()
+            kinds = table["kind"].to_pylist()
+            fresh = []
+            for kind, mark in zip(kinds, marks, strict=True):
+                new = kind == "id" or mark not in seen
+                fresh.append(new)
+                if kind != "id" and new:
+                    seen.add(mark)
+            file.write_table(table.filter(pa.array(fresh, pa.bool_())))
+        part.chmod(0o600)
+
+
+def write_faults(work: Work, pieces: int, buckets: int, out: Path) -> int:
+    """Every row and response that could not be used, one JSON object a line; returns how many."""
+    from humanlm.data.prepare.threads import PROBLEMS
+
+    count = 0
+    with appearing_whole(out / "faults.jsonl") as part, part.open("w", encoding="utf-8") as file:
+        for piece in range(pieces):
+            for line in work.file("faults-read", piece, "jsonl").read_text(encoding="utf-8").splitlines():
+                file.write(line + "\n")
+                count += 1
+        for bucket in range(buckets):
+            table = read_table(work.file("faults-chain", bucket))
+            for name, code in zip(table["id"].to_pylist(), table["problem"].to_pylist(), strict=True):
+                file.write(json.dumps({"id": name, "problem": PROBLEMS[code - 1]}) + "\n")
+                count += 1
+    return count

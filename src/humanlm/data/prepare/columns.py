@@ -1,0 +1,231 @@
+"""What the audit has to know of each example, as columns of numbers; read file by file, so that texts never pile up."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from humanlm.data.prepare.quotes import gives_away
+from humanlm.data.prepare.write import SCHEMA
+from humanlm.example import Example
+from humanlm.reading import RowFault, check_examples
+
+LONG_CHARS = 40
+"""Equal texts of fewer characters are chance, not copies."""
+
+_LOWER = bytes(range(256)).lower()
+_SPACES = b" \t\n\r\x0b\x0c"
+_BATCH = 2048
+NO_TIME = int(np.iinfo(np.int64).min)
+
+
+def digest(value: str) -> int:
+    """64 bits of a digest; 0 for an empty text."""
+    return int.from_bytes(blake2b(value.encode(), digest_size=8).digest(), "little") if value else 0
+
+
+def content(text: str) -> int:
+    """A digest of a text that does not see case or white space; 0 for texts that are equal by chance."""
+    if len(text) < LONG_CHARS:
+        return 0
+    raw = text.encode() if text.isascii() else text.casefold().encode()
+    return int.from_bytes(blake2b(raw.translate(_LOWER, _SPACES), digest_size=8).digest(), "little")
+
+
+class Rows(NamedTuple):
+    """A batch of examples as the audit reads it, whatever file it comes from."""
+
+    id: list[str]
+    user: list[str]
+    thread: list[str]
+    response: list[str]
+    persona: list[str]
+    time: Any
+    start: Any
+    contexts: list[list[str]] | None
+    posts: list[str] | None
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Digests and times of a split's examples, in order.
+
+    ``h_own`` and ``h_shown`` are digests of (thread, text) of the responses and of the contexts' turns; ``quotes`` are the ids of
+    examples whose persona gives their response away.
+    """
+
+    id: Any
+    thread: Any
+    user: Any
+    h_id: Any
+    h_thread: Any
+    h_user: Any
+    h_text: Any
+    h_post: Any
+    h_persona: Any
+    h_own: Any
+    h_shown: Any
+    time: Any
+    start: Any
+    quotes: list[str]
+    faulty: int
+
+    @classmethod
+    def join(cls, parts: Sequence["Columns"]) -> "Columns":
+        """Several files as one."""
+        names = [name for name in cls.__dataclass_fields__ if name not in ("quotes", "faulty", "id", "thread", "user")]
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        texts = {name: pa.concat_arrays([getattr(part, name) for part in parts]) for name in ("id", "thread", "user")}
+        quotes = [name for part in parts for name in part.quotes]
+        values: dict[str, Any] = {**texts, **arrays, "quotes": quotes, "faulty": sum(part.faulty for part in parts)}
+        return cls(**values)
+
+
+def read_columns(job: tuple[str, str, str]) -> Columns:
+    """Reads one file.
+
+    Args:
+        job: Split, file, and the kind of split, which decides whether contexts have to be read.
+    """
+    _, file, kind = job
+    shared = kind in ("user", "turn")
+    numbers: dict[str, list[Any]] = {
+        name: [] for name in ("thread", "user", "text", "post", "persona", "own", "shown", "id")
+    }
+    ids: list[str] = []
+    threads: list[str] = []
+    users: list[str] = []
+    times, starts, quotes, faulty = [], [], [], 0
+    for rows in read_rows(Path(file), contexts=shared, posts=not shared):
+        if isinstance(rows, RowFault):
+            faulty += 1
+            continue
+        ids += rows.id
+        threads += rows.thread
+        users += rows.user
+        numbers["id"] += map(digest, rows.id)
+        numbers["thread"] += map(digest, rows.thread)
+        numbers["user"] += map(digest, rows.user)
+        numbers["text"] += map(content, rows.response)
+        numbers["persona"] += map(digest, rows.persona)
+        numbers["post"] += _posts(rows.posts, rows.thread) if rows.posts is not None else [0] * len(rows.id)
+        numbers["own"] += [
+            content(text) and digest(f"{thread}\0{content(text)}") if shared else 0
+            for thread, text in zip(rows.thread, rows.response, strict=True)
+        ]
+        if rows.contexts is not None:
+            numbers["shown"] += [
+                digest(f"{thread}\0{mark}")
+                for thread, turns in zip(rows.thread, rows.contexts, strict=True)
+                for turn in turns
+                if (mark := content(turn))
+            ]
+        times.append(rows.time)
+        starts.append(rows.start)
+        quotes += [
+            name
+            for name, persona, response in zip(rows.id, rows.persona, rows.response, strict=True)
+            if persona and gives_away(persona, response)
+        ]
+    empty = np.zeros(0, np.int64)
+    digests = {f"h_{name}": np.array(values, np.uint64) for name, values in numbers.items()}
+    return Columns(
+        id=pa.array(ids, pa.large_string()),
+        thread=pa.array(threads, pa.large_string()),
+        user=pa.array(users, pa.large_string()),
+        **digests,
+        time=np.concatenate(times) if times else empty,
+        start=np.concatenate(starts) if starts else empty,
+        quotes=quotes,
+        faulty=faulty,
+    )
+
+
+def _posts(posts: Sequence[str], threads: Sequence[str]) -> Iterator[int]:
+    """Digests of first texts; a text is only read again where the thread changes."""
+    last, mark = None, 0
+    for post, thread in zip(posts, threads, strict=True):
+        if thread != last or not thread:
+            last, mark = thread, content(post)
+        yield mark
+
+
+def read_rows(file: Path, *, contexts: bool, posts: bool) -> Iterator[Rows | RowFault]:
+    """The examples of a file in batches: by columns where the file has our own form, else through the common reader."""
+    if file.suffix == ".parquet":
+        parquet = pq.ParquetFile(file)
+        if parquet.schema_arrow.equals(SCHEMA):
+            yield from _own_rows(parquet, contexts=contexts, posts=posts)
+            return
+    batch: list[Example] = []
+    for _, item in check_examples(file):
+        if isinstance(item, RowFault):
+            yield item
+            continue
+        batch.append(item)
+        if len(batch) == _BATCH:
+            yield _rows(batch, contexts=contexts, posts=posts)
+            batch = []
+    if batch:
+        yield _rows(batch, contexts=contexts, posts=posts)
+
+
+def _own_rows(parquet: Any, *, contexts: bool, posts: bool) -> Iterator[Rows]:
+    turn = "context.list.element"
+    names = ["id", "user_id", "thread_id", "response", "persona", "time", f"{turn}.time"]
+    names += [f"{turn}.text"] if contexts or posts else []
+    for batch in parquet.iter_batches(batch_size=_BATCH, columns=names, use_threads=False):
+        lists = batch["context"]
+        first = np.asarray(lists.offsets)[:-1] - np.asarray(lists.offsets)[0]
+        turns = lists.flatten()
+        time = _micros(batch["time"])
+        start = _micros(turns.field("time").take(pa.array(first)))
+        texts = turns.field("text") if contexts or posts else None
+        every = texts.to_pylist() if contexts and texts is not None else None
+        bounds = [*first.tolist(), len(turns)]
+        yield Rows(
+            batch["id"].to_pylist(),
+            batch["user_id"].to_pylist(),
+            batch["thread_id"].to_pylist(),
+            batch["response"].to_pylist(),
+            [persona or "" for persona in batch["persona"].to_pylist()],
+            time,
+            np.where(start == NO_TIME, time, start),
+            [every[low:high] for low, high in zip(bounds, bounds[1:], strict=False)] if every is not None else None,
+            texts.take(pa.array(first)).to_pylist() if posts and texts is not None else None,
+        )
+
+
+def _micros(times: Any) -> Any:
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.fill_null(times.cast(pa.timestamp("us")).cast(pa.int64()), NO_TIME))
+
+
+def _rows(batch: Sequence[Example], *, contexts: bool, posts: bool) -> Rows:
+    def micros(time: Any) -> int:
+        return NO_TIME if time is None else round(time.timestamp() * 1e6)
+
+    times = [micros(example.time) for example in batch]
+    starts = [micros(next((turn.time for turn in example.context if turn.time), example.time)) for example in batch]
+    return Rows(
+        [example.id for example in batch],
+        [example.user_id for example in batch],
+        [example.thread_id or "" for example in batch],
+        [example.response for example in batch],
+        [
+            ""
+            if example.persona.is_empty
+            else example.persona.text or example.persona.model_dump_json(exclude_defaults=True)
+            for example in batch
+        ],
+        np.array(times, np.int64),
+        np.array(starts, np.int64),
+        [[turn.text for turn in example.context] for example in batch] if contexts else None,
+        [example.context[0].text for example in batch] if posts else None,
+    )

@@ -1,0 +1,276 @@
+"""Personas that need no model: what can be counted and quoted from a user's own earlier messages."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from heapq import nsmallest
+from statistics import median
+
+from humanlm.data.prepare.history import Past
+
+VERSION = "extractive-1"
+_READ_CHARS = 2000
+_WORD = re.compile(r"[^\W\d_]{4,}")
+_SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
+_COMMON = frozenset(
+    [
+        "about",
+        "above",
+        "after",
+        "again",
+        "also",
+        "although",
+        "always",
+        "another",
+        "anything",
+        "around",
+        "away",
+        "back",
+        "because",
+        "been",
+        "before",
+        "being",
+        "below",
+        "between",
+        "both",
+        "came",
+        "cannot",
+        "come",
+        "could",
+        "didn",
+        "does",
+        "doesn",
+        "doing",
+        "done",
+        "down",
+        "during",
+        "each",
+        "either",
+        "else",
+        "enough",
+        "even",
+        "ever",
+        "every",
+        "everyone",
+        "everything",
+        "find",
+        "first",
+        "from",
+        "gave",
+        "getting",
+        "give",
+        "goes",
+        "going",
+        "good",
+        "gone",
+        "haven",
+        "having",
+        "hello",
+        "here",
+        "herself",
+        "himself",
+        "however",
+        "into",
+        "isn",
+        "itself",
+        "just",
+        "keep",
+        "kind",
+        "know",
+        "last",
+        "least",
+        "less",
+        "like",
+        "likely",
+        "little",
+        "long",
+        "look",
+        "looking",
+        "made",
+        "make",
+        "makes",
+        "making",
+        "many",
+        "maybe",
+        "might",
+        "more",
+        "most",
+        "much",
+        "must",
+        "myself",
+        "need",
+        "needs",
+        "never",
+        "next",
+        "none",
+        "nothing",
+        "often",
+        "once",
+        "only",
+        "other",
+        "others",
+        "ours",
+        "over",
+        "people",
+        "please",
+        "pretty",
+        "probably",
+        "quite",
+        "rather",
+        "really",
+        "right",
+        "said",
+        "same",
+        "says",
+        "seem",
+        "seems",
+        "should",
+        "shouldn",
+        "since",
+        "some",
+        "someone",
+        "something",
+        "still",
+        "such",
+        "sure",
+        "take",
+        "taken",
+        "tell",
+        "than",
+        "thank",
+        "thanks",
+        "that",
+        "their",
+        "them",
+        "themselves",
+        "then",
+        "there",
+        "these",
+        "they",
+        "thing",
+        "things",
+        "think",
+        "this",
+        "those",
+        "though",
+        "thought",
+        "through",
+        "time",
+        "times",
+        "together",
+        "told",
+        "took",
+        "toward",
+        "true",
+        "under",
+        "until",
+        "upon",
+        "used",
+        "using",
+        "very",
+        "want",
+        "wanted",
+        "wants",
+        "wasn",
+        "well",
+        "went",
+        "were",
+        "weren",
+        "what",
+        "when",
+        "where",
+        "whether",
+        "which",
+        "while",
+        "whole",
+        "whom",
+        "whose",
+        "will",
+        "with",
+        "within",
+        "without",
+        "won",
+        "would",
+        "wouldn",
+        "year",
+        "years",
+        "your",
+        "yours",
+        "yourself",
+        "email",
+        "link",
+        "phone",
+    ]
+)
+
+
+def extract(past: Past) -> str:
+    """A persona as JSON: topics, quotations, and figures of how the user writes.
+
+    It says nothing that cannot be counted: demographics and values stay empty.
+    """
+    lengths = [text.count(" ") + 1 for text in past.texts]
+    heads = [text[:_READ_CHARS] for text in past.texts]
+    words: Counter[str] = Counter()
+    for head in heads:
+        words.update(set(_WORD.findall(head.lower())))
+    least = 2 if len(heads) > 2 else 1
+    often = ((-count, word) for word, count in words.items() if count >= least and word not in _COMMON)
+    topics = [word for _, word in nsmallest(8, often)]
+    persona = {
+        "interests": [f"often writes about {topic}" for topic in topics],
+        "communication": [*_manner(heads), *(f'wrote: "{quote}"' for quote in _quotes(heads))],
+        "statistics": _statistics(past, lengths),
+    }
+    return json.dumps({key: value for key, value in persona.items() if value}, ensure_ascii=False)
+
+
+def _manner(texts: Sequence[str]) -> list[str]:
+    count = len(texts)
+    whole = "\n".join(texts)
+    letters = sum(map(str.isalpha, whole[:4000])) or 1
+    traits = []
+    if sum("?" in text for text in texts) * 2 >= count:
+        traits.append("often asks questions")
+    if sum("!" in text for text in texts) * 2 >= count:
+        traits.append("often uses exclamation marks")
+    if sum("\n\n" in text for text in texts) * 2 >= count:
+        traits.append("writes in paragraphs")
+    if sum(map(str.isupper, whole[:4000])) / letters > 0.3:
+        traits.append("writes much in capital letters")
+    elif whole.islower():
+        traits.append("writes without capital letters")
+    if not whole.isascii() and any("\U0001f300" <= letter <= "\U0001faff" for letter in whole[:4000]):
+        traits.append("uses emoji")
+    if sum(text.lstrip()[:2] in ("I ", "I'") for text in texts) * 3 >= count:
+        traits.append("often begins with I")
+    return traits
+
+
+def _quotes(texts: Sequence[str]) -> list[str]:
+    """Up to three sentences of 5 to 20 words, one from a response, spread over the history."""
+    step = max(1, len(texts) // 3)
+    quotes = []
+    for text in texts[::step]:
+        for match in _SENTENCE.finditer(text[:600]):
+            sentence = " ".join(match[0].split())
+            if 5 <= sentence.count(" ") + 1 <= 20 and '"' not in sentence and "[" not in sentence:
+                quotes.append(sentence)
+                break
+        if len(quotes) == 3:
+            break
+    return quotes
+
+
+def _statistics(past: Past, lengths: Sequence[int]) -> list[str]:
+    middle = int(median(lengths))
+    figures = [
+        f"{len(lengths)} earlier messages known",
+        f"usually about {middle} words a message, from {min(lengths)} to {max(lengths)}",
+    ]
+    known = [time for time in past.times if time is not None]
+    if len(known) > 1:
+        days = (known[-1] - known[0]) / 86_400_000_000
+        figures.append(f"these were written within {max(1, round(days))} day{'s' if round(days) > 1 else ''}")
+    return figures

@@ -1,0 +1,56 @@
+"""Work spread over processes, in order; with one worker it stays in this process."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+
+class Pool:
+    """A context manager around a process pool.
+
+    Args:
+        workers: How many processes.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def map(self, function: Callable[..., Any], jobs: Sequence[Any]) -> Iterator[Any]:
+        """Results in the order of the jobs, each as soon as it and those before it are there."""
+        if self.workers == 1 or len(jobs) < 2:
+            yield from map(function, jobs)
+            return
+        if self._executor is None:
+            context = multiprocessing.get_context("spawn")  # a fork would copy threads of Arrow and of the model door
+            self._executor = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_start)
+        yield from self._executor.map(function, jobs)
+
+
+def _start() -> None:
+    """One thread a worker, and no worker outlives its parent."""
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,303 @@
+"""What must not stand in a dataset: addresses, numbers, links to people, handles, ids and names."""
+
+import base64
+import re
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import urlsplit
+
+from humanlm.errors import UsageError
+
+Scrub = Callable[[str], str]
+
+_EMAIL = re.compile(r"[\w.+%'-]+@[\w-]+(?:\.[\w-]+)+")
+_LINK = re.compile(r"(?:https?://|www\.)[^\s<>\"')\]]+", re.IGNORECASE)
+_HANDLE = re.compile(r"(?<![\w.@/])@\w[\w.-]*\w|(?<![\w/])/?u/[\w-]{3,}")
+_PHONE = re.compile(
+    r"(?<![\w.,+/-])(?:"
+    r"\+\d{1,3}[\s.-]?(?:\(\d{1,4}\)[\s.-]?)?\d(?:[\s./-]?\d){5,12}"  # international
+    r"|\(\d{2,5}\)[\s.-]?\d{3,4}[\s.-]?\d{3,5}"  # (area) number
+    r"|\d{3}[.-]\d{3}[.-]\d{4}|\d{3}\s\d{3}[\s-]\d{4}|\d{3}-\d{4}|1-\d{3}-\d{3}-\d{4}"  # North America
+    r"|0\d{2,4}[\s/-]\d{3,4}[\s-]?\d{2,6}|0\d{9,10}"  # national with a leading zero
+    r")(?![\w-]|[.,]\d)"
+)
+_DIGITS = "0123456789"
+_FEWEST_DIGITS = 7
+_ROLES = frozenset({"assistant", "user", "system", "bot", "chatgpt", "model"})
+_EVERYDAY = frozenset(
+    [
+        "able",
+        "art",
+        "bell",
+        "best",
+        "bill",
+        "black",
+        "blue",
+        "bob",
+        "bright",
+        "brown",
+        "bush",
+        "carter",
+        "chance",
+        "chase",
+        "christian",
+        "cook",
+        "day",
+        "dean",
+        "drew",
+        "earl",
+        "faith",
+        "field",
+        "fields",
+        "fish",
+        "ford",
+        "forest",
+        "frank",
+        "gene",
+        "glen",
+        "grace",
+        "grant",
+        "gray",
+        "green",
+        "guy",
+        "hall",
+        "hand",
+        "harmony",
+        "heath",
+        "hill",
+        "hope",
+        "hunt",
+        "hunter",
+        "iris",
+        "ivy",
+        "jack",
+        "jean",
+        "joy",
+        "june",
+        "king",
+        "lane",
+        "lee",
+        "lily",
+        "long",
+        "love",
+        "luke",
+        "major",
+        "mark",
+        "mason",
+        "max",
+        "may",
+        "miles",
+        "mike",
+        "mine",
+        "moon",
+        "nice",
+        "nick",
+        "north",
+        "page",
+        "park",
+        "pat",
+        "pearl",
+        "penny",
+        "pierce",
+        "pike",
+        "price",
+        "prince",
+        "ray",
+        "read",
+        "reed",
+        "rich",
+        "rob",
+        "rock",
+        "rose",
+        "ruby",
+        "sally",
+        "sandy",
+        "sky",
+        "smith",
+        "snow",
+        "star",
+        "stone",
+        "storm",
+        "summer",
+        "sue",
+        "terry",
+        "trip",
+        "tom",
+        "van",
+        "violet",
+        "wade",
+        "wall",
+        "wells",
+        "west",
+        "white",
+        "will",
+        "win",
+        "wood",
+        "woods",
+        "young",
+    ]
+)
+"""Parts of names that are also words; alone they are left where they stand."""
+
+
+def scrub_patterns(text: str, *, handles: bool = True) -> str:
+    """A text without e-mail addresses, telephone numbers, links that lead to a page, and @handles.
+
+    Cheap where there is nothing to do: only a text that holds ``@``, a link or seven digits is looked at closely.
+    """
+    if "://" in text or "www." in text:
+        text = _LINK.sub(_link, text)
+    if "@" in text:
+        text = _EMAIL.sub("[email]", text)
+        if handles:
+            text = _HANDLE.sub(_handle, text)
+    elif handles and "u/" in text:
+        text = _HANDLE.sub(_handle, text)
+    if sum(map(text.count, _DIGITS)) >= _FEWEST_DIGITS:
+        text = _PHONE.sub("[phone]", text)
+    return text
+
+
+def _handle(match: re.Match[str]) -> str:
+    return "u/someone" if match[0].lstrip("/").startswith("u/") else "@someone"
+
+
+def _link(match: re.Match[str]) -> str:
+    """A link to a site stays; one that leads further may name a person, and only its site stays."""
+    whole = match[0].rstrip(".,;:!?")
+    tail = match[0][len(whole) :]
+    try:
+        parts = urlsplit(whole if "://" in whole else f"//{whole}")
+        site = (parts.hostname or "").removeprefix("www.")
+    except ValueError:
+        return f"[link]{tail}"
+    if parts.path in ("", "/") and not parts.query and not parts.fragment and "@" not in parts.netloc:
+        return match[0]
+    return f"[link to {site}]{tail}" if site else f"[link]{tail}"
+
+
+def open_scrub(kind: str, *, handles: bool) -> Scrub:
+    """The function that scrubs one text.
+
+    Args:
+        kind: ``patterns``, ``presidio`` or ``none``.
+        handles: Whether @handles go too.
+
+    Raises:
+        UsageError: Presidio is not installed, or has no language model.
+    """
+    if kind == "none":
+        return lambda text: text
+    if kind == "patterns":
+        return lambda text: scrub_patterns(text, handles=handles)
+    try:
+        from presidio_analyzer import AnalyzerEngine
+
+        engine: Any = AnalyzerEngine()
+    except (ImportError, OSError, SystemExit) as error:
+        raise UsageError(
+            f"--scrub presidio: {type(error).__name__}: install it with `pip install presidio-analyzer` and its model with "
+            "`python -m spacy download en_core_web_lg`"
+        ) from error
+
+    def scrub(text: str) -> str:
+        found = engine.analyze(text=text, language="en") if text.strip() else []
+        for item in sorted(found, key=lambda item: -item.start):
+            text = f"{text[: item.start]}[{item.entity_type.lower()}]{text[item.end :]}"
+        return scrub_patterns(text, handles=handles)
+
+    return scrub
+
+
+def number(kind: bytes, value: str) -> int:
+    """An id in 64 bits, the same on every machine; never 0, which stands for none."""
+    return int.from_bytes(blake2b(value.encode(), digest_size=8, person=kind).digest(), "little") or 1
+
+
+class Pseudonyms:
+    """Keyed names: without the key nobody can tell whose they are, with it they are the same every time.
+
+    Args:
+        key: 32 secret bytes.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def of(self, kind: bytes, value: str) -> str:
+        """The pseudonym of an id: 13 letters and digits, 64 bits of a keyed BLAKE2b (a MAC)."""
+        digest = blake2b(value.encode(), digest_size=8, key=self._key, person=kind).digest()
+        return base64.b32encode(digest)[:13].decode().lower()
+
+
+def shown_name(pseudonym: str) -> str:
+    """The short name that stands for a person in a conversation."""
+    return f"user-{pseudonym[:6]}"
+
+
+def is_role(author: str) -> bool:
+    """Whether an author's name is no person's."""
+    return author.casefold() in _ROLES
+
+
+def name_patterns(name: str) -> list[str]:
+    """What to look for in texts for one author: the whole name, and the parts of a person's name.
+
+    A short name of plain small letters is nobody's alone: ``@name`` and ``u/name`` are scrubbed, the bare word stays.
+    """
+    name = name.strip()
+    if len(name) < 3 or (len(name) < 6 and name.isalpha() and name.islower()):
+        return []
+    words = name.replace(",", " ").split()
+    parts = [
+        word
+        for word in words
+        if 2 <= len(words) <= 4
+        and len(word) >= 3
+        and word[0].isupper()
+        and word.isalpha()
+        and word.lower() not in _EVERYDAY
+    ]
+    return [name, *parts]
+
+
+class NameScrubber:
+    """Replaces the names of a thread's authors in its texts.
+
+    Args:
+        names: Author's name to what is shown for it.
+    """
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._shown: list[str] = []
+        patterns: list[str] = []
+        for name, shown in names.items():
+            for pattern in name_patterns(name):
+                patterns.append(pattern)
+                self._shown.append(shown)
+        self._finder: Any = None
+        if patterns:
+            from ahocorasick_rs import AhoCorasick, Implementation, MatchKind
+
+            self._finder = AhoCorasick(
+                patterns, matchkind=MatchKind.LeftmostLongest, implementation=Implementation.ContiguousNFA
+            )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to look for."""
+        return self._finder is None
+
+    def __call__(self, text: str) -> str:
+        """The text with names replaced where they stand as words; the same object if there is none."""
+        found: Sequence[tuple[int, int, int]] = self._finder.find_matches_as_indexes(text) if self._finder else ()
+        if not found:
+            return text
+        pieces, last = [], 0
+        for pattern, start, end in found:
+            if (start and text[start - 1].isalnum()) or (end < len(text) and text[end].isalnum()):
+                continue
+            pieces += [text[last:start], self._shown[pattern]]
+            last = end
+        return "".join([*pieces, text[last:]]) if last else text

@@ -1,0 +1,263 @@
+"""Second stage: a bucket of threads in memory; who answers whom, which records are responses, and the names in its texts."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from humanlm.data.prepare.config import Work
+from humanlm.data.prepare.privacy import NameScrubber
+from humanlm.data.prepare.scatter import COLUMNS, FOREIGN, NO_TIME, TARGET
+from humanlm.files import appearing_whole
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+PROBLEMS = (
+    "duplicate id",
+    "missing parent",
+    "cyclic replies",
+    "broken chain",
+    "answers nobody else",
+    "parent without text",
+)
+"""Why a response has no usable context, in the order of their codes from 1 on."""
+
+_DUPLICATE, _MISSING, _CYCLE, _BROKEN, _MONOLOGUE, _EMPTY_PARENT = range(1, 7)
+
+INDEX = pa.schema(
+    [
+        ("row", pa.int32()),
+        ("h_id", pa.uint64()),
+        ("h_thread", pa.uint64()),
+        ("h_user", pa.uint64()),
+        ("h_text", pa.uint64()),
+        ("h_post", pa.uint64()),
+        ("time", pa.int64()),
+        ("start", pa.int64()),
+        ("chars", pa.int32()),
+        ("foreign", pa.bool_()),
+    ]
+)
+"""What the plan knows of a response: its row in the bucket, digests, times, length. 60 bytes each, without texts."""
+
+
+class Bucket(NamedTuple):
+    """All records of some threads, sorted by thread and then by arrival.
+
+    Attributes:
+        table: ``COLUMNS``.
+        parent: The row each record answers; -1 for none.
+        problem: 0, or the code of what is wrong with the chain above a record.
+    """
+
+    table: pa.Table
+    parent: Ints
+    problem: Ints
+
+
+def read_bucket(bucket: int, pieces: int, work: Work, columns: list[str] | None = None) -> pa.Table:
+    """A bucket's records from all pieces, sorted by thread; the texts are mapped, not copied."""
+    batches = []
+    for piece in range(pieces):
+        reader = pa.ipc.open_file(pa.memory_map(str(work.file("piece", piece))))
+        batch = reader.get_batch(bucket)
+        batches.append(batch.select(columns) if columns else batch)
+    schema = pa.schema([COLUMNS.field(name) for name in columns]) if columns else COLUMNS
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def thread_order(table: pa.Table) -> Ints:
+    """The rows of a bucket sorted by thread, then by arrival."""
+    return np.argsort(np.asarray(table["h_thread"]), kind="stable").astype(np.int64)
+
+
+def chains(table: pa.Table, order: Ints) -> tuple[Ints, Ints]:
+    """Each record's parent and problem, as rows of the table.
+
+    Args:
+        table: The bucket.
+        order: Its rows by thread.
+    """
+    ids, parents = np.asarray(table["h_id"]).tolist(), np.asarray(table["h_parent"]).tolist()
+    threads, users = np.asarray(table["h_thread"]).tolist(), np.asarray(table["h_user"]).tolist()
+    texts = np.asarray(table["chars"]).tolist()
+    count = len(ids)
+    parent, problem = [-1] * count, [0] * count
+    first: dict[tuple[int, int], int] = {}
+    for row in order.tolist():
+        if first.setdefault((threads[row], ids[row]), row) != row:
+            problem[row] = _DUPLICATE
+    for row in range(count):
+        if parents[row]:
+            parent[row] = first.get((threads[row], parents[row]), -1)
+            if parent[row] < 0 and not problem[row]:
+                problem[row] = _MISSING
+    _walk(parent, problem)
+    for row in range(count):
+        above = parent[row]
+        if problem[row] or above < 0:
+            continue
+        if not texts[above]:
+            problem[row] = _EMPTY_PARENT
+        elif users[row]:
+            while above >= 0 and users[above] == users[row]:
+                above = parent[above]
+            if above < 0:
+                problem[row] = _MONOLOGUE
+    return np.array(parent, np.int64), np.array(problem, np.int64)
+
+
+def _walk(parent: list[int], problem: list[int]) -> None:
+    """Finds chains that bite their tail, and marks everything below a cycle or a missing parent."""
+    state = bytearray(len(parent))  # 1: on the way up, 2: known
+    for start in range(len(parent)):
+        if state[start]:
+            continue
+        path, row = [], start
+        while row >= 0 and not state[row]:
+            state[row] = 1
+            path.append(row)
+            row = parent[row]
+        if row >= 0 and state[row] == 1:
+            for member in path[path.index(row) :]:
+                problem[member] = _CYCLE
+        for member in reversed(path):
+            above = parent[member]
+            if not problem[member] and above >= 0 and problem[above] in (_MISSING, _CYCLE, _BROKEN):
+                problem[member] = _BROKEN
+            state[member] = 2
+
+
+def chain(row: int, parent: list[int], longest: int) -> list[int]:
+    """The rows of a record's context, root first; a chain that is too long loses what stands after the root."""
+    rows = []
+    above = parent[row]
+    while above >= 0:
+        rows.append(above)
+        above = parent[above]
+    rows.reverse()
+    return rows if len(rows) <= longest else [rows[0], *rows[len(rows) - longest + 1 :]]
+
+
+def index(bucket: int, pieces: int, keep_names: bool, work: Work) -> dict[str, int]:
+    """Makes a bucket's index of responses, its chains, and the texts in which names had to be replaced.
+
+    Returns:
+        How many responses each problem cost.
+    """
+    table = read_bucket(bucket, pieces, work)
+    order = thread_order(table)
+    parent, problem = chains(table, order)
+    target = (np.asarray(table["flags"]) & TARGET) > 0
+    usable = target & (problem == 0)
+    rows = np.flatnonzero(usable)
+    root = _roots(parent)
+    start = _starts(table, order)
+    columns = {
+        "row": rows.astype(np.int32),
+        **{name: np.asarray(table[name])[rows] for name in ("h_id", "h_thread", "h_user", "h_text", "time", "chars")},
+        "h_post": np.asarray(table["h_text"])[root[rows]],
+        "start": start[rows],
+        "foreign": (np.asarray(table["flags"])[rows] & FOREIGN) > 0,
+    }
+    with appearing_whole(work.file("patch", bucket)) as part:
+        _write(part, _patches(table, order) if not keep_names else _no_patches())
+    with appearing_whole(work.file("chain", bucket)) as part:
+        _write(part, pa.table({"parent": parent.astype(np.int32)}))
+    with appearing_whole(work.file("faults-chain", bucket)) as part:
+        bad = np.flatnonzero((problem > 0) & target)
+        _write(part, pa.table({"id": table["id"].take(pa.array(bad)), "problem": pa.array(problem[bad], pa.int64())}))
+    with appearing_whole(work.file("index", bucket)) as part:
+        _write(part, pa.table(columns, schema=INDEX))
+    counts = np.bincount(problem[target], minlength=len(PROBLEMS) + 1)
+    return {name: int(counts[code]) for code, name in enumerate(PROBLEMS, 1)} | {
+        "records": len(table),
+        "responses": int(target.sum()),
+    }
+
+
+def _roots(parent: Ints) -> Ints:
+    """Each record's root; itself where it has none. Cycles end after as many steps as there are records."""
+    root = np.where(parent >= 0, parent, np.arange(len(parent)))
+    for _ in range(40):  # each round doubles the steps taken
+        above = root[root]
+        if np.array_equal(above, root):
+            break
+        root = above
+    return root
+
+
+def _starts(table: pa.Table, order: Ints) -> Ints:
+    """The earliest known time of each record's thread."""
+    time = np.asarray(table["time"])
+    known = np.where(time == NO_TIME, np.iinfo(np.int64).max, time)[order]
+    threads = np.asarray(table["h_thread"])[order]
+    if not len(threads):
+        return np.zeros(0, np.int64)
+    firsts = np.flatnonzero(np.r_[True, threads[1:] != threads[:-1]])
+    earliest = np.minimum.reduceat(known, firsts)
+    start = np.empty(len(threads), np.int64)
+    start[order] = np.repeat(earliest, np.diff(np.r_[firsts, len(threads)]))
+    start[start == np.iinfo(np.int64).max] = NO_TIME
+    return start
+
+
+def _no_patches() -> pa.Table:
+    return pa.table({"row": pa.array([], pa.int32()), "text": pa.array([], pa.large_string())})
+
+
+def _patches(table: pa.Table, order: Ints) -> pa.Table:
+    """The texts that held names of their thread's authors, with the names replaced."""
+    rows_, texts_ = [], []
+    names, shown = table["name"].to_pylist(), table["shown"].to_pylist()
+    threads = np.asarray(table["h_thread"])[order]
+    firsts = np.flatnonzero(np.r_[True, threads[1:] != threads[:-1]]).tolist() if len(threads) else []
+    texts = table["text"].to_pylist() if any(names) else []
+    for first, last in zip(firsts, [*firsts[1:], len(threads)], strict=True):
+        rows = order[first:last].tolist()
+        known = {names[row]: shown[row] for row in rows if names[row] and shown[row] and names[row] != shown[row]}
+        if not known:
+            continue
+        scrub = NameScrubber(known)
+        if scrub.is_empty:
+            continue
+        for row in rows:
+            if (clean := scrub(texts[row])) is not texts[row]:
+                rows_.append(row)
+                texts_.append(clean)
+    return pa.table({"row": pa.array(rows_, pa.int32()), "text": pa.array(texts_, pa.large_string())})
+
+
+def _write(file: Path, table: pa.Table) -> None:
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_table(file: Path) -> pa.Table:
+    """A file of one stage, mapped."""
+    return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+
+
+def clean_texts(table: pa.Table, patch: Path, rows: Ints) -> Any:
+    """Some texts of a bucket, with names replaced.
+
+    Args:
+        table: The bucket.
+        patch: The file of replaced texts.
+        rows: Which.
+    """
+    texts = table["text"].take(pa.array(rows))
+    patches = read_table(patch)
+    if not len(patches):
+        return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    place = np.full(table.num_rows, -1)
+    place[np.asarray(patches["row"])] = np.arange(len(patches))
+    where = place[rows]
+    mask = where >= 0
+    flat = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    flat = pa.concat_arrays(flat.chunks) if isinstance(flat, pa.ChunkedArray) else flat
+    if not mask.any():
+        return flat
+    return pc.replace_with_mask(flat, pa.array(mask), patches["text"].take(pa.array(where[mask])).combine_chunks())
