@@ -64,8 +64,8 @@ Ask it through this program, or with the chat template and the prompts in this f
 
 It inherits the biases of its base model, of the people in the data and of its judge: a judge's score is what that judge says, and
 a model that is trained on it learns its weaknesses too. It can be wrong about exactly what matters, in fluent words. It may
-repeat words of its training data; do not train on, or share, what people have not agreed to have used. Licences of the base model and of
-the data apply.
+repeat words of its training data; do not train on, or share, what people have not agreed to have used. Licences of base model
+and data apply.
 """
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from humanlm.ledger import remove_ledger
 from humanlm.prompts import Prompts
 from humanlm.simulation import ModelCard
 from humanlm.training.config import TrainConfig
+from humanlm.training.monitors import checkpoint_points
 
 STEP = "step-"
 FREE_ON_RESUME = frozenset(
@@ -53,6 +54,7 @@ class RunFolder:
         self._facts = path / "run.json"
         self._metrics = path / "metrics.jsonl"
         self._samples = path / "samples.jsonl"
+        self._points = path / "checkpoints.jsonl"
 
     def check(self, config: TrainConfig, facts: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
         """Refuses a folder that is in use, before anything slow is done.
@@ -135,13 +137,18 @@ class RunFolder:
         """Appends groups to samples.jsonl."""
         _append(self._samples, rows)
 
+    def add_point(self, step: int, states: Sequence[str]) -> None:
+        """Appends a checkpoint's state and response scores to checkpoints.jsonl."""
+        done = [row["step"] for row in _read_lines(self._points) if row["step"] < step]
+        _append(self._points, checkpoint_points(self.metrics(), [*done, step], states)[-1:])
+
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, as far as the run got."""
         return _read_lines(self._metrics)
 
     def cut_after(self, step: int) -> None:
         """Removes lines of steps beyond a checkpoint: the resumed run writes them again."""
-        for file in (self._metrics, self._samples):
+        for file in (self._metrics, self._samples, self._points):
             if file.is_file():
                 rows = [row for row in _read_lines(file) if row["step"] <= step]
                 write_whole(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -155,7 +162,7 @@ class RunFolder:
     def _clear(self) -> None:
         for folder in (self.model, self.checkpoints, self.path / ".model.part"):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self._config, self._facts, self._metrics, self._samples):
+        for file in (self._config, self._facts, self._metrics, self._samples, self._points):
             file.unlink(missing_ok=True)
         remove_ledger(self.ledger)
 

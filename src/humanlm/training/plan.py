@@ -33,6 +33,7 @@ class Plan:
         progress: What a waiting person sees.
         interrupts: Whether somebody asked to stop.
         traces: The thinking to imitate, by the place of its example; None for methods that imitate none.
+        held_out: The second judge, which nobody is trained on; None for none.
     """
 
     config: TrainConfig
@@ -45,6 +46,7 @@ class Plan:
     progress: Progress
     interrupts: Interrupts
     traces: Mapping[int, str] | None = None
+    held_out: Judge | None = None
 
     @property
     def slots(self) -> int:

@@ -119,6 +119,8 @@ def prepare(
         brought = {name: limit for name, limit in known[0].max_tokens.items() if name in prompts.targets}
         config = config.model_copy(update={"max_tokens": brought | config.max_tokens})
     used = (judge or _open_judge(config, prompts)) if method.kind == "rl" else None
+    if used and config.judge_one_by_one:
+        used = OneByOne(used)
     token_limits(config, prompts, None)  # finds wrong names
     examples = load_examples(config.data, config.split, config.limit)
     traces: dict[int, str] | None = None
@@ -155,14 +157,25 @@ def prepare(
     )
     shown = Progress(method.name, config.steps, listener=progress)
     return Plan(
-        config, examples, items, prompts, used, RunFolder(config.out), card, shown, Interrupts(shown.note), traces
+        config,
+        examples,
+        items,
+        prompts,
+        used,
+        RunFolder(config.out),
+        card,
+        shown,
+        Interrupts(shown.note),
+        traces,
+        held_out=_open_judge(config, prompts, config.monitor_judge) if config.monitor_judge else None,
     ), facts
 
 
-def _open_judge(config: TrainConfig, prompts: Prompts) -> Judge:
+def _open_judge(config: TrainConfig, prompts: Prompts, second: str | None = None) -> Judge:
+    """The training judge, or the second one; both spend from the same purse."""
     return open_judge(
-        config.judge,
-        url=config.judge_url,
+        second or config.judge,
+        url=None if second else config.judge_url,
         ledger=RunFolder(config.out).ledger,
         limits=SpendLimits(max_cost=config.max_cost, max_calls=config.max_calls),
         repeats=config.judge_repeats,

@@ -17,6 +17,7 @@ from humanlm.reply import parse_reply, trace_segments
 from humanlm.simulation.generate import Generation, generate_batches
 from humanlm.simulation.limits import positions_of
 from humanlm.training.advantages import advantages
+from humanlm.training.monitors import Monitors
 from humanlm.training.plan import Plan, PromptTable, token_limits
 from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import Item, derive_seed
@@ -49,6 +50,7 @@ class Rounds:
         self.judged: Judged | None = None
         self.judge_raised = False
         self.ranks = Ranks()
+        self.monitors = Monitors(plan.config, plan.held_out, plan.folder.metrics)
         self._failure = ""
         self._items: list[Item] = []
         self._outputs: list[Generation] = []
@@ -134,7 +136,8 @@ class Rounds:
         if self.judged is None:
             raise RuntimeError("TRL prepared an update that nobody judged")
         mask = batch["completion_mask"]
-        batch["advantages"] = self._advantages(self.judged, mask.shape[1]).to(mask.device)
+        earned = self._advantages(self.judged, mask.shape[1]).to(mask.device)
+        batch["advantages"] = earned * self._weights().to(earned).view(-1, *[1] * (earned.dim() - 1))
         kept = torch.tensor(self.judged.kept, device=mask.device)
         if self.ranks.any(not bool(kept.all())):
             batch["completion_mask"] = mask * kept.unsqueeze(1).to(mask.dtype)
@@ -143,6 +146,11 @@ class Rounds:
         said = self.ranks.gather(str(failed[0]) or type(failed[0]).__name__ if failed else "")
         self._failure = said[0] if all(said) else ""
         return batch
+
+    def _weights(self) -> torch.Tensor:
+        """How much each rollout's target counts, of shape (B,)."""
+        counts = self.monitors.weights(tuple(self.limits)) if self.plan.config.learnt_discount else {}
+        return torch.tensor([counts.get(item.target, 1.0) for item in self._items for _ in range(self.plan.config.n)])
 
     def _advantages(self, judged: Judged, width: int) -> torch.Tensor:
         """One advantage a rollout, of shape (B,); where states are credited one a token, of shape (B, width)."""
@@ -193,7 +201,11 @@ class Rounds:
         if self.ranks.main and step % config.samples_every == 0 and config.samples_groups:
             self.plan.folder.add_samples(judged.samples(step + 1, config.samples_groups))
         seconds = {name: max(times[name] for _, _, times in parts) for name in self._seconds}
-        return judged.metrics(sum(tokens for _, tokens, _ in parts)) | {"seconds": seconds}
+        values = judged.metrics(sum(tokens for _, tokens, _ in parts)) | {"seconds": seconds}
+        if config.learnt_discount:
+            weights = self.monitors.weights(tuple(self.limits))
+            values |= {f"weight/{target}": weight for target, weight in weights.items()}
+        return values | (self.monitors.step(step, judged) if self.ranks.main else {})
 
 
 class GroupTrainer(GRPOTrainer):  # type: ignore[misc]
@@ -250,4 +262,4 @@ def make_grpo(plan: Plan, model: Any, tokenizer: Any) -> tuple[GroupTrainer, Wat
         processing_class=tokenizer,
         peft_config=adapters(config),
     )
-    return trainer, Watch(plan, rounds.report, rounds.nothing_left)
+    return trainer, Watch(plan, rounds.report, rounds.nothing_left, rounds.monitors.remember)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from transformers import TrainerCallback, set_seed
@@ -25,11 +25,18 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         plan: The run.
         report: What the engine has to say of the update that was just done, given its step counted from 0.
         nothing_left: Whether no group of the current update could be judged.
+        remember: Takes the finished line; returns what a person should be told because of it.
     """
 
-    def __init__(self, plan: Plan, report: Callable[[int], dict[str, Any]], nothing_left: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        report: Callable[[int], dict[str, Any]],
+        nothing_left: Callable[[], str],
+        remember: Callable[[dict[str, Any]], Sequence[str]] = lambda row: (),
+    ) -> None:
         self.plan, self.trouble, self.ranks = plan, "", Ranks()
-        self._report, self._nothing_left = report, nothing_left
+        self._report, self._nothing_left, self._remember = report, nothing_left, remember
         self._start, self._failed_steps, self._told = 0.0, 0, False
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
@@ -69,7 +76,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         total = time.perf_counter() - self._start
         row |= report
         row |= {f"seconds/{name}": value for name, value in seconds.items()}
-        row["seconds/update"] = max(0.0, total - sum(seconds.values()))
+        row["seconds/update"] = max(0.0, total - sum(seconds.values()) - row.get("seconds/monitor", 0.0))
         if broken:
             self.trouble = (
                 f"the {broken[0]} of step {step} is {row[broken[0]]}: lower lr, "
@@ -77,9 +84,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             )
             control.should_save, control.should_training_stop = False, True
             return
+        told = self._remember(row)
         if self.ranks.main:
             self.plan.folder.add_metrics(row)
             self.plan.progress.step(step, row)
+            for words in told:
+                self.plan.progress.note(words)
         # trackers stand behind this callback and log what they find here: numbers only
         logs.update({key: value for key, value in row.items() if isinstance(value, int | float)})
 
@@ -90,4 +100,5 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if self.ranks.main:
             card = self.plan.card.model_copy(update={"step": step})
             folder.commit_checkpoint(step, card, self.plan.prompts, self.plan.config.keep_checkpoints)
+            folder.add_point(step, tuple(self.plan.prompts.states))
         self.ranks.wait()
