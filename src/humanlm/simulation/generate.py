@@ -178,10 +178,11 @@ def generate(
     finally:
         model.train(was_training)
     rows = out[:, length:].tolist()
-    return [_generation(tokenizer, row[:limit], set(ends)) for row, limit in zip(rows, max_new_tokens, strict=True)]
+    return [read_output(tokenizer, row[:limit], set(ends)) for row, limit in zip(rows, max_new_tokens, strict=True)]
 
 
-def _generation(tokenizer: Any, ids: list[int], ends: set[int]) -> Generation:
+def read_output(tokenizer: Any, ids: list[int], ends: set[int]) -> Generation:
+    """What a row of new tokens says, up to the first of the end tokens."""
     stop = next((place for place, token in enumerate(ids) if token in ends), None)
     body = ids if stop is None else ids[:stop]
     text = tokenizer.decode(body, skip_special_tokens=False)

@@ -23,6 +23,7 @@ from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import Item, derive_seed
 from humanlm.training.scoring import Judged, judge_step
 from humanlm.training.trace import TokenSpan, check_token_loss, sequence_scores, token_advantages, token_spans
+from humanlm.training.trl import vllm
 from humanlm.training.trl.engine import arguments
 from humanlm.training.trl.lora import adapters
 from humanlm.training.trl.watch import Watch
@@ -84,19 +85,26 @@ class Rounds:
         ids = [prompt for item in items for prompt in [self.table[item]] * n]
         limits = [self.limits[item.target] for item in items for _ in range(n)]
         self._items = items
-        self._outputs = generate_batches(
+        seed = derive_seed(self.plan.config.seed, "rollout", step, *([self.ranks.rank] if self.ranks.rank else []))
+        self._outputs = self._sample(trainer, ids, limits, seed)
+        self._prompt_tokens = sum(map(len, ids[::n]))
+        self._seconds["rollout"] = time.perf_counter() - start
+        return {"prompt_ids": ids, "completion_ids": [output.ids for output in self._outputs], "logprobs": None}
+
+    def _sample(self, trainer: Any, ids: list[list[int]], limits: list[int], seed: int) -> list[Generation]:
+        config = self.plan.config
+        if config.vllm:
+            return vllm.sample(trainer, self.tokenizer, ids, limits, config, seed)
+        return generate_batches(
             trainer.accelerator.unwrap_model(trainer.model),
             self.tokenizer,
             ids,
             max_new_tokens=limits,
-            temperature=self.plan.config.temperature,
-            repetition_penalty=self.plan.config.repetition_penalty,
-            seed=derive_seed(self.plan.config.seed, "rollout", step, *([self.ranks.rank] if self.ranks.rank else [])),
+            temperature=config.temperature,
+            repetition_penalty=config.repetition_penalty,
+            seed=seed,
             batch_size=len(ids),
         )
-        self._prompt_tokens = sum(map(len, ids[::n]))
-        self._seconds["rollout"] = time.perf_counter() - start
-        return {"prompt_ids": ids, "completion_ids": [output.ids for output in self._outputs], "logprobs": None}
 
     def rewards(self, prompts: list[str], completions: list[str], **more: Any) -> list[float]:
         """TRL's reward function: all groups of the step are judged in one call.
@@ -244,6 +252,7 @@ def make_grpo(plan: Plan, model: Any, tokenizer: Any) -> tuple[GroupTrainer, Wat
     rounds = Rounds(plan, model, tokenizer)
     settings = GRPOConfig(
         **arguments(plan),
+        **vllm.settings(config, list(rounds.limits.values())),
         num_generations=config.n,
         max_completion_length=max(rounds.limits.values()),
         temperature=config.temperature,
