@@ -5,6 +5,7 @@ youtube-transcript-api. The key travels in a header, so that no address in a log
 """
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -251,6 +252,7 @@ def _service(endpoint: str | None) -> Any:
         import httplib2
         from googleapiclient.discovery import build
 
+    logging.getLogger("googleapiclient.http").setLevel(logging.ERROR)  # each error is sorted and told by us
     http = httplib2.Http(timeout=TIMEOUT_S)
     options = {"api_endpoint": endpoint} if endpoint else None
     return build("youtube", "v3", http=http, static_discovery=True, cache_discovery=False, client_options=options)

@@ -109,10 +109,13 @@ class Opinion:
 
     async def _sorted(self, action: Callable[[Any], Awaitable[T]], key: str) -> T:
         """Does one thing on the client and sorts its errors."""
+        from asyncpraw.exceptions import RedditAPIException
         from asyncprawcore import exceptions as core
 
         try:
             return await action(self._client(key))
+        except RedditAPIException as error:
+            raise Refused(", ".join(item.error_type for item in error.items)) from error
         except core.TooManyRequests as error:
             headers = getattr(error.response, "headers", {})
             raise Busy("429", retry_after(headers.get("retry-after"))) from error
@@ -125,6 +128,8 @@ class Opinion:
             if status == 401:
                 raise Unwelcome("401") from error
             raise Refused(f"{status} {type(error).__name__}") from error
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+            raise Busy(f"an answer in a form that the client does not know ({type(error).__name__})") from error
 
     def _client(self, key: str) -> Any:
         """The client, made on the loop that it will live on. Its addresses are given, so that no praw.ini moves the key."""
@@ -169,7 +174,7 @@ class Opinion:
     def _read(self, post: str, piece: JsonValue) -> Piece:
         faults: list[tuple[str, str]] = []
 
-        async def read(reddit: Any) -> list[RawRecord]:
+        async def read(reddit: Any) -> tuple[Any, list[Any]]:
             submission = await reddit.submission(post)
             faults.clear()
             try:
@@ -182,15 +187,14 @@ class Opinion:
             except (AssertionError, DuplicateReplace) as error:
                 # the client gives up on trees whose comments vanish while it reads them; what it has stays good
                 faults.append((f"comments of {post}", f"some folded comments not read ({type(error).__name__})"))
-            comments = [item for item in submission.comments.list() if hasattr(item, "body")]
-            if not self.window.holds(_when(getattr(submission, "created_utc", None))):
-                return []
-            return [_post(submission), *(_comment(comment, post) for comment in comments)]
+            return submission, [item for item in submission.comments.list() if hasattr(item, "body")]
 
         from asyncpraw.exceptions import DuplicateReplaceException as DuplicateReplace
 
-        records = self._ask(read, f"submission {post}")
-        return Piece(records, None, tuple(faults))
+        submission, comments = self._ask(read, f"submission {post}")
+        if not self.window.holds(_when(getattr(submission, "created_utc", None))):
+            return Piece([])
+        return Piece([_post(submission), *(_comment(comment, post) for comment in comments)], None, tuple(faults))
 
 
 def _post(submission: Any) -> RawRecord:
