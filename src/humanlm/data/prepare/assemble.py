@@ -178,7 +178,8 @@ def write_faults(work: Work, pieces: int, buckets: int, out: Path) -> int:
                 count += 1
         for bucket in range(buckets):
             table = read_table(work.file("faults-chain", bucket))
-            for name, code in zip(table["id"].to_pylist(), table["problem"].to_pylist(), strict=True):
-                file.write(json.dumps({"id": name, "problem": PROBLEMS[code - 1]}) + "\n")
+            for place, code in zip(table["place"].to_pylist(), table["problem"].to_pylist(), strict=True):
+                where = {"file": f"part-{place >> 32:05d}.parquet", "row": place & 0xFFFFFFFF}
+                file.write(json.dumps({**where, "problem": PROBLEMS[code - 1]}) + "\n")
                 count += 1
     return count

@@ -14,7 +14,7 @@ _LICENCES = {
     "opinion": "Reddit's terms and API policies bind whoever holds these posts; deletions have to be followed.",
     "politics": "The articles and responses belong to their writers; Medium's terms apply.",
     "chat": "WildChat is published under ODC-BY: name it when you pass this on.",
-    "email": "The Enron mails were made public by the United States' Federal Energy Regulatory Commission; the writers are real people.",
+    "email": "The Enron mails were made public by the Federal Energy Regulatory Commission (USA); their writers are real.",
 }
 _OWN = "Your own data: say here who may use it, and on what the writers agreed."
 _SPLITS = {
@@ -48,7 +48,8 @@ def _lines(made: "Prepared", raw: Path) -> list[str]:
         "| split | users | posts | responses | average turns | input tokens, average | response tokens, average |",
         "|---|---|---|---|---|---|---|",
         *(
-            f"| {name} | {row.users:,} | {row.posts:,} | {row.responses:,} | {row.turns} | {row.input_tokens:,} | {row.response_tokens:,} |"
+            f"| {name} | {row.users:,} | {row.posts:,} | {row.responses:,} | {row.turns} | {row.input_tokens:,} "
+            f"| {row.response_tokens:,} |"
             for name, row in made.figures.items()
         ),
         "",
@@ -105,6 +106,6 @@ def _privacy(made: "Prepared") -> str:
     if made.settings["keep_names"]:
         return f"names and ids are kept; {scrubbed}."
     return (
-        f"ids and names are keyed pseudonyms, also where a thread names its own writers; {scrubbed}. Texts can still tell who wrote "
-        "them: this is no anonymisation."
+        f"ids and names are keyed pseudonyms, also where a thread names its own writers; {scrubbed}. Texts can still "
+        "tell who wrote them: this is no anonymisation."
     )

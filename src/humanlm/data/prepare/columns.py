@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from humanlm.data.prepare.digests import content, number
 from humanlm.data.prepare.quotes import gives_away
 from humanlm.data.prepare.write import SCHEMA
 from humanlm.example import Example
@@ -18,23 +19,19 @@ from humanlm.reading import RowFault, check_examples
 LONG_CHARS = 40
 """Equal texts of fewer characters are chance, not copies."""
 
-_LOWER = bytes(range(256)).lower()
-_SPACES = b" \t\n\r\x0b\x0c"
 _BATCH = 2048
 NO_TIME = int(np.iinfo(np.int64).min)
 
 
 def digest(value: str) -> int:
     """64 bits of a digest; 0 for an empty text."""
-    return int.from_bytes(blake2b(value.encode(), digest_size=8).digest(), "little") if value else 0
+    return number(b"", value) if value else 0
 
 
-def content(text: str) -> int:
-    """A digest of a text that does not see case or white space; 0 for texts that are equal by chance."""
-    if len(text) < LONG_CHARS:
-        return 0
-    raw = text.encode() if text.isascii() else text.casefold().encode()
-    return int.from_bytes(blake2b(raw.translate(_LOWER, _SPACES), digest_size=8).digest(), "little")
+def content_of(texts: Sequence[str]) -> list[int]:
+    """Digests of texts, blind to case and kinds of white space; 0 for those that are equal by chance."""
+    found: list[int] = content(pa.array(texts, pa.large_string()), LONG_CHARS).tolist()
+    return found
 
 
 class Rows(NamedTuple):
@@ -111,19 +108,21 @@ def read_columns(job: tuple[str, str, str]) -> Columns:
         numbers["id"] += map(digest, rows.id)
         numbers["thread"] += map(digest, rows.thread)
         numbers["user"] += map(digest, rows.user)
-        numbers["text"] += map(content, rows.response)
+        texts = content_of(rows.response)
+        numbers["text"] += texts
         numbers["persona"] += map(digest, rows.persona)
         numbers["post"] += _posts(rows.posts, rows.thread) if rows.posts is not None else [0] * len(rows.id)
         numbers["own"] += [
-            content(text) and digest(f"{thread}\0{content(text)}") if shared else 0
-            for thread, text in zip(rows.thread, rows.response, strict=True)
+            mark and digest(f"{thread}\0{mark}") if shared else 0
+            for thread, mark in zip(rows.thread, texts, strict=True)
         ]
         if rows.contexts is not None:
+            marks = iter(content_of([turn for turns in rows.contexts for turn in turns]))
             numbers["shown"] += [
                 digest(f"{thread}\0{mark}")
                 for thread, turns in zip(rows.thread, rows.contexts, strict=True)
-                for turn in turns
-                if (mark := content(turn))
+                for mark in islice(marks, len(turns))
+                if mark
             ]
         times.append(rows.time)
         starts.append(rows.start)
@@ -146,13 +145,13 @@ def read_columns(job: tuple[str, str, str]) -> Columns:
     )
 
 
-def _posts(posts: Sequence[str], threads: Sequence[str]) -> Iterator[int]:
-    """Digests of first texts; a text is only read again where the thread changes."""
-    last, mark = None, 0
-    for post, thread in zip(posts, threads, strict=True):
-        if thread != last or not thread:
-            last, mark = thread, content(post)
-        yield mark
+def _posts(posts: Sequence[str], threads: Sequence[str]) -> list[int]:
+    """Digests of first texts; a text is only looked at again where the thread changes."""
+    starts = [row for row in range(len(posts)) if not row or not threads[row] or threads[row] != threads[row - 1]]
+    marks = content_of([posts[row] for row in starts])
+    return [
+        mark for mark, low, high in zip(marks, starts, [*starts[1:], len(posts)], strict=True) for _ in range(low, high)
+    ]
 
 
 def read_rows(file: Path, *, contexts: bool, posts: bool) -> Iterator[Rows | RowFault]:
@@ -196,7 +195,7 @@ def _own_rows(parquet: Any, *, contexts: bool, posts: bool) -> Iterator[Rows]:
             [persona or "" for persona in batch["persona"].to_pylist()],
             time,
             np.where(start == NO_TIME, time, start),
-            [every[low:high] for low, high in zip(bounds, bounds[1:], strict=False)] if every is not None else None,
+            [every[low:high] for low, high in pairwise(bounds)] if every is not None else None,
             texts.take(pa.array(first)).to_pylist() if posts and texts is not None else None,
         )
 

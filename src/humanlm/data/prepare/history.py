@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from humanlm.data.prepare.config import Work
-from humanlm.data.prepare.scatter import NO_TIME
+from humanlm.data.prepare.scatter import NO_TIME, arrow_writer, one_batch
 from humanlm.data.prepare.threads import clean_texts, read_bucket, read_table
 from humanlm.files import appearing_whole
 
@@ -73,11 +73,9 @@ def gather_history(bucket: int, pieces: int, buckets: int, work: Work) -> None:
         "text": _short(clean_texts(table, work.file("patch", bucket), rows)),
     }
     found = pa.table(columns, schema=SCHEMA).combine_chunks()
-    with appearing_whole(work.file("history", bucket)) as part, pa.OSFile(str(part), "wb") as sink:
-        with pa.ipc.new_file(sink, SCHEMA) as writer:
-            for number in range(buckets):
-                some = found.slice(bounds[number], bounds[number + 1] - bounds[number]).combine_chunks()
-                writer.write_batch((some.to_batches() or [pa.RecordBatch.from_pylist([], schema=SCHEMA)])[0])
+    with appearing_whole(work.file("history", bucket)) as part, arrow_writer(part, SCHEMA) as writer:
+        for number in range(buckets):
+            writer.write_batch(one_batch(found.slice(bounds[number], bounds[number + 1] - bounds[number])))
 
 
 def _short(texts: Any) -> Any:
@@ -134,9 +132,8 @@ def write_personas(bucket: int, made: list[tuple[Past, str]], made_by: str, work
         pa.array([made_by] * len(made), pa.string()),
     ]
     table = pa.table(columns, schema=PERSONAS)
-    with appearing_whole(work.file("persona", bucket)) as part, pa.OSFile(str(part), "wb") as sink:
-        with pa.ipc.new_file(sink, PERSONAS) as writer:
-            writer.write_table(table)
+    with appearing_whole(work.file("persona", bucket)) as part, arrow_writer(part, PERSONAS) as writer:
+        writer.write_table(table)
 
 
 class PersonaShelf:

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from humanlm.data.prepare.digests import flat_bytes
+
 PERMUTATIONS, BANDS = 64, 16
 FEWEST_SHINGLES = 5
 _SHINGLE = 16
 _SEED = 7
 _LONGEST_RUN = 100
-_TABLE = bytes(32 if byte < 32 else byte for byte in range(256)).lower()
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -48,11 +49,7 @@ def signatures(texts: Any) -> Signatures:
 
 def _shingles(texts: Any) -> tuple[Array, Array]:
     """Digests of all shingles of all texts, flat, and how many each text has."""
-    count = len(texts)
-    offsets = np.frombuffer(texts.buffers()[1], np.int64, count + 1, texts.offset * 8)
-    first, last = int(offsets[0]), int(offsets[-1])
-    data = texts.buffers()[2].slice(first, last - first).to_pybytes().translate(_TABLE) if last > first else b""
-    offsets = offsets - first
+    data, offsets = flat_bytes(texts)
     padded = data + bytes(_SHINGLE)
     letters = np.frombuffer(padded, np.uint8)[: len(data)]
     word = letters > 32

@@ -10,199 +10,22 @@ from statistics import median
 from humanlm.data.prepare.history import Past
 
 VERSION = "extractive-1"
-_READ_CHARS = 2000
-_WORD = re.compile(r"[^\W\d_]{4,}")
+_READ_CHARS = 1200
+_WORD = re.compile(r"\w{4,}")
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
-_COMMON = frozenset(
-    [
-        "about",
-        "above",
-        "after",
-        "again",
-        "also",
-        "although",
-        "always",
-        "another",
-        "anything",
-        "around",
-        "away",
-        "back",
-        "because",
-        "been",
-        "before",
-        "being",
-        "below",
-        "between",
-        "both",
-        "came",
-        "cannot",
-        "come",
-        "could",
-        "didn",
-        "does",
-        "doesn",
-        "doing",
-        "done",
-        "down",
-        "during",
-        "each",
-        "either",
-        "else",
-        "enough",
-        "even",
-        "ever",
-        "every",
-        "everyone",
-        "everything",
-        "find",
-        "first",
-        "from",
-        "gave",
-        "getting",
-        "give",
-        "goes",
-        "going",
-        "good",
-        "gone",
-        "haven",
-        "having",
-        "hello",
-        "here",
-        "herself",
-        "himself",
-        "however",
-        "into",
-        "isn",
-        "itself",
-        "just",
-        "keep",
-        "kind",
-        "know",
-        "last",
-        "least",
-        "less",
-        "like",
-        "likely",
-        "little",
-        "long",
-        "look",
-        "looking",
-        "made",
-        "make",
-        "makes",
-        "making",
-        "many",
-        "maybe",
-        "might",
-        "more",
-        "most",
-        "much",
-        "must",
-        "myself",
-        "need",
-        "needs",
-        "never",
-        "next",
-        "none",
-        "nothing",
-        "often",
-        "once",
-        "only",
-        "other",
-        "others",
-        "ours",
-        "over",
-        "people",
-        "please",
-        "pretty",
-        "probably",
-        "quite",
-        "rather",
-        "really",
-        "right",
-        "said",
-        "same",
-        "says",
-        "seem",
-        "seems",
-        "should",
-        "shouldn",
-        "since",
-        "some",
-        "someone",
-        "something",
-        "still",
-        "such",
-        "sure",
-        "take",
-        "taken",
-        "tell",
-        "than",
-        "thank",
-        "thanks",
-        "that",
-        "their",
-        "them",
-        "themselves",
-        "then",
-        "there",
-        "these",
-        "they",
-        "thing",
-        "things",
-        "think",
-        "this",
-        "those",
-        "though",
-        "thought",
-        "through",
-        "time",
-        "times",
-        "together",
-        "told",
-        "took",
-        "toward",
-        "true",
-        "under",
-        "until",
-        "upon",
-        "used",
-        "using",
-        "very",
-        "want",
-        "wanted",
-        "wants",
-        "wasn",
-        "well",
-        "went",
-        "were",
-        "weren",
-        "what",
-        "when",
-        "where",
-        "whether",
-        "which",
-        "while",
-        "whole",
-        "whom",
-        "whose",
-        "will",
-        "with",
-        "within",
-        "without",
-        "won",
-        "would",
-        "wouldn",
-        "year",
-        "years",
-        "your",
-        "yours",
-        "yourself",
-        "email",
-        "link",
-        "phone",
-    ]
-)
+_COMMON_TEXT = """
+about above after again also although always another anything around away back because been before being below between
+both came cannot come could didn does doesn doing done down during each either else email enough even ever every
+everyone everything find first from gave getting give goes going gone good haven having hello here herself himself
+however into isn itself just keep kind know last least less like likely link little long look looking made make makes
+making many maybe might more most much must myself need needs never next none nothing often once only other others
+ours over people phone please pretty probably quite rather really right said same says seem seems should shouldn since
+some someone something still such sure take taken tell than thank thanks that their them themselves then there these
+they thing things think this those though thought through time times together told took toward true under until upon
+used using very want wanted wants wasn well went were weren what when where whether which while whole whom whose will
+with within without won would wouldn year years your yours yourself
+"""
+_COMMON = frozenset(_COMMON_TEXT.split())
 
 
 def extract(past: Past) -> str:
@@ -216,7 +39,9 @@ def extract(past: Past) -> str:
     for head in heads:
         words.update(set(_WORD.findall(head.lower())))
     least = 2 if len(heads) > 2 else 1
-    often = ((-count, word) for word, count in words.items() if count >= least and word not in _COMMON)
+    often = (
+        (-count, word) for word, count in words.items() if count >= least and word not in _COMMON and word.isalpha()
+    )
     topics = [word for _, word in nsmallest(8, often)]
     persona = {
         "interests": [f"often writes about {topic}" for topic in topics],
@@ -229,7 +54,7 @@ def extract(past: Past) -> str:
 def _manner(texts: Sequence[str]) -> list[str]:
     count = len(texts)
     whole = "\n".join(texts)
-    letters = sum(map(str.isalpha, whole[:4000])) or 1
+    some = whole[:1000]
     traits = []
     if sum("?" in text for text in texts) * 2 >= count:
         traits.append("often asks questions")
@@ -237,11 +62,11 @@ def _manner(texts: Sequence[str]) -> list[str]:
         traits.append("often uses exclamation marks")
     if sum("\n\n" in text for text in texts) * 2 >= count:
         traits.append("writes in paragraphs")
-    if sum(map(str.isupper, whole[:4000])) / letters > 0.3:
+    if sum(map(str.isupper, some)) / max(1, len(some)) > 0.3:
         traits.append("writes much in capital letters")
     elif whole.islower():
         traits.append("writes without capital letters")
-    if not whole.isascii() and any("\U0001f300" <= letter <= "\U0001faff" for letter in whole[:4000]):
+    if not whole.isascii() and any("\U0001f300" <= letter <= "\U0001faff" for letter in some):
         traits.append("uses emoji")
     if sum(text.lstrip()[:2] in ("I ", "I'") for text in texts) * 3 >= count:
         traits.append("often begins with I")

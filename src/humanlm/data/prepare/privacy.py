@@ -1,6 +1,5 @@
 """What must not stand in a dataset: addresses, numbers, links to people, handles, ids and names."""
 
-import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
@@ -9,11 +8,14 @@ from urllib.parse import urlsplit
 
 from humanlm.errors import UsageError
 
-Scrub = Callable[[str], str]
+Scrub = Callable[[str, bool], str]
+"""Takes a text, and whether it may hold a telephone number."""
 
-_EMAIL = re.compile(r"[\w.+%'-]+@[\w-]+(?:\.[\w-]+)+")
+_BEFORE_AT = re.compile(r"[\w.+%'-]+\Z")
+_DOMAIN = re.compile(r"[\w-]+(?:\.[\w-]+)+")
+_WORD = re.compile(r"\w[\w.-]*\w")
 _LINK = re.compile(r"(?:https?://|www\.)[^\s<>\"')\]]+", re.IGNORECASE)
-_HANDLE = re.compile(r"(?<![\w.@/])@\w[\w.-]*\w|(?<![\w/])/?u/[\w-]{3,}")
+_U_HANDLE = re.compile(r"(?<![\w/])/?u/[\w-]{3,}")
 _PHONE = re.compile(
     r"(?<![\w.,+/-])(?:"
     r"\+\d{1,3}[\s.-]?(?:\(\d{1,4}\)[\s.-]?)?\d(?:[\s./-]?\d){5,12}"  # international
@@ -22,145 +24,55 @@ _PHONE = re.compile(
     r"|0\d{2,4}[\s/-]\d{3,4}[\s-]?\d{2,6}|0\d{9,10}"  # national with a leading zero
     r")(?![\w-]|[.,]\d)"
 )
-_DIGITS = "0123456789"
-_FEWEST_DIGITS = 7
+FEWEST_DIGITS = 7
+"""No telephone number has fewer."""
+
 _ROLES = frozenset({"assistant", "user", "system", "bot", "chatgpt", "model"})
-_EVERYDAY = frozenset(
-    [
-        "able",
-        "art",
-        "bell",
-        "best",
-        "bill",
-        "black",
-        "blue",
-        "bob",
-        "bright",
-        "brown",
-        "bush",
-        "carter",
-        "chance",
-        "chase",
-        "christian",
-        "cook",
-        "day",
-        "dean",
-        "drew",
-        "earl",
-        "faith",
-        "field",
-        "fields",
-        "fish",
-        "ford",
-        "forest",
-        "frank",
-        "gene",
-        "glen",
-        "grace",
-        "grant",
-        "gray",
-        "green",
-        "guy",
-        "hall",
-        "hand",
-        "harmony",
-        "heath",
-        "hill",
-        "hope",
-        "hunt",
-        "hunter",
-        "iris",
-        "ivy",
-        "jack",
-        "jean",
-        "joy",
-        "june",
-        "king",
-        "lane",
-        "lee",
-        "lily",
-        "long",
-        "love",
-        "luke",
-        "major",
-        "mark",
-        "mason",
-        "max",
-        "may",
-        "miles",
-        "mike",
-        "mine",
-        "moon",
-        "nice",
-        "nick",
-        "north",
-        "page",
-        "park",
-        "pat",
-        "pearl",
-        "penny",
-        "pierce",
-        "pike",
-        "price",
-        "prince",
-        "ray",
-        "read",
-        "reed",
-        "rich",
-        "rob",
-        "rock",
-        "rose",
-        "ruby",
-        "sally",
-        "sandy",
-        "sky",
-        "smith",
-        "snow",
-        "star",
-        "stone",
-        "storm",
-        "summer",
-        "sue",
-        "terry",
-        "trip",
-        "tom",
-        "van",
-        "violet",
-        "wade",
-        "wall",
-        "wells",
-        "west",
-        "white",
-        "will",
-        "win",
-        "wood",
-        "woods",
-        "young",
-    ]
-)
+_EVERYDAY_TEXT = """
+able art bell best bill black blue bob bright brown bush carter chance chase christian cook day dean drew earl faith
+field fields fish ford forest frank gene glen grace grant gray green guy hall hand harmony heath hill hope hunt hunter
+iris ivy jack jean joy june king lane lee lily long love luke major mark mason max may mike miles mine moon nice nick
+north page park pat pearl penny pierce pike price prince ray read reed rich rob rock rose ruby sally sandy sky smith
+snow star stone storm sue summer terry tom trip van violet wade wall wells west white will win wood woods young
+"""
+_EVERYDAY = frozenset(_EVERYDAY_TEXT.split())
 """Parts of names that are also words; alone they are left where they stand."""
 
 
-def scrub_patterns(text: str, *, handles: bool = True) -> str:
+def scrub_patterns(text: str, *, handles: bool = True, digits: bool = True) -> str:
     """A text without e-mail addresses, telephone numbers, links that lead to a page, and @handles.
 
-    Cheap where there is nothing to do: only a text that holds ``@``, a link or seven digits is looked at closely.
+    Args:
+        text: Any text.
+        handles: Whether @handles and u/handles go too.
+        digits: Whether there may be enough digits for a telephone number; False spares a look at every character.
     """
     if "://" in text or "www." in text:
         text = _LINK.sub(_link, text)
     if "@" in text:
-        text = _EMAIL.sub("[email]", text)
-        if handles:
-            text = _HANDLE.sub(_handle, text)
-    elif handles and "u/" in text:
-        text = _HANDLE.sub(_handle, text)
-    if sum(map(text.count, _DIGITS)) >= _FEWEST_DIGITS:
-        text = _PHONE.sub("[phone]", text)
-    return text
+        text = _at_signs(text, handles=handles)
+    if handles and "u/" in text:
+        text = _U_HANDLE.sub("u/someone", text)
+    return _PHONE.sub("[phone]", text) if digits else text
 
 
-def _handle(match: re.Match[str]) -> str:
-    return "u/someone" if match[0].lstrip("/").startswith("u/") else "@someone"
+def _at_signs(text: str, *, handles: bool) -> str:
+    """Replaces what stands around each @; only its neighbourhood is read."""
+    pieces, done, place = [], 0, text.find("@")
+    while place >= 0:
+        begin = max(done, place - 64)
+        before = _BEFORE_AT.search(text, begin, place)
+        low = before.start() if before else place
+        after = _DOMAIN.match(text, place + 1) if low < place else None
+        word = None if after or low < place else _WORD.match(text, place + 1) if handles else None
+        if after:
+            pieces += [text[done:low], "[email]"]
+        elif word:
+            pieces += [text[done:place], "@someone"]
+        if end := after or word:
+            done = end.end()
+        place = text.find("@", max(done, place + 1))
+    return "".join([*pieces, text[done:]]) if pieces else text
 
 
 def _link(match: re.Match[str]) -> str:
@@ -188,9 +100,9 @@ def open_scrub(kind: str, *, handles: bool) -> Scrub:
         UsageError: Presidio is not installed, or has no language model.
     """
     if kind == "none":
-        return lambda text: text
+        return lambda text, digits: text
     if kind == "patterns":
-        return lambda text: scrub_patterns(text, handles=handles)
+        return lambda text, digits: scrub_patterns(text, handles=handles, digits=digits)
     try:
         from presidio_analyzer import AnalyzerEngine
 
@@ -201,18 +113,13 @@ def open_scrub(kind: str, *, handles: bool) -> Scrub:
             "`python -m spacy download en_core_web_lg`"
         ) from error
 
-    def scrub(text: str) -> str:
+    def scrub(text: str, digits: bool) -> str:
         found = engine.analyze(text=text, language="en") if text.strip() else []
         for item in sorted(found, key=lambda item: -item.start):
             text = f"{text[: item.start]}[{item.entity_type.lower()}]{text[item.end :]}"
-        return scrub_patterns(text, handles=handles)
+        return scrub_patterns(text, handles=handles, digits=digits)
 
     return scrub
-
-
-def number(kind: bytes, value: str) -> int:
-    """An id in 64 bits, the same on every machine; never 0, which stands for none."""
-    return int.from_bytes(blake2b(value.encode(), digest_size=8, person=kind).digest(), "little") or 1
 
 
 class Pseudonyms:
@@ -226,9 +133,8 @@ class Pseudonyms:
         self._key = key
 
     def of(self, kind: bytes, value: str) -> str:
-        """The pseudonym of an id: 13 letters and digits, 64 bits of a keyed BLAKE2b (a MAC)."""
-        digest = blake2b(value.encode(), digest_size=8, key=self._key, person=kind).digest()
-        return base64.b32encode(digest)[:13].decode().lower()
+        """The pseudonym of an id: 16 hexadecimal digits of a keyed BLAKE2b (a MAC)."""
+        return blake2b(value.encode(), digest_size=8, key=self._key, person=kind).hexdigest()
 
 
 def shown_name(pseudonym: str) -> str:

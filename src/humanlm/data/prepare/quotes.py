@@ -1,30 +1,61 @@
 """Whether a persona gives away the response it stands with."""
 
+import json
 import re
+from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
-_QUOTED = re.compile(
-    r'\\"([^"\\]{15,}?)\\"|(?<![\w\\:\[{,])"([^"\\:{}\[\]]{15,}?)"(?![\w:])|“([^”]{15,}?)”|«([^»]{15,}?)»|(?<!\w)[\'‘]([^\'’"\\]{15,}?)[\'’](?!\w)'
-)
-_FEWEST_WORDS = 4
+_OTHER_QUOTES = re.compile(r"“([^”]+)”|«([^»]+)»|(?<!\w)['‘]([^'’\"]+)['’](?!\w)")
+_FEWEST_WORDS, _FEWEST_CHARS = 4, 15
 _WINDOW, _STEP, _LONG = 8, 4, 11
 
 
 @lru_cache(maxsize=4096)
 def telling_parts(persona: str) -> tuple[str, ...]:
-    """The parts of a persona (JSON or plain text) that must not stand in a response: quotations of at least four words, and
-    windows of eight words from phrases long enough to be copied.
+    """The parts of a persona (JSON or plain text) that must not stand in a response.
+
+    Quotations of at least four words, and windows of eight words from phrases long enough to be copied.
     """
-    parts = {
-        " ".join(text.split())
-        for groups in _QUOTED.findall(persona)
-        for text in groups
-        if text.count(" ") + 1 >= _FEWEST_WORDS
-    }
-    for phrase in re.split(r'[":\n]|(?<=[.!?])\s', persona):
-        words = phrase.replace("\\n", " ").split() if phrase.count(" ") >= _LONG - 1 else ()
-        parts.update(" ".join(words[first : first + _WINDOW]) for first in range(0, len(words) - _WINDOW + 1, _STEP))
-    return tuple(sorted(part.lower().rstrip(" .,!?;:…") for part in parts if part))
+    parts: set[str] = set()
+    for phrase in _phrases(persona):
+        pieces = phrase.split('"')
+        quoted = pieces[1::2]
+        for piece in pieces[::2]:
+            if "'" in piece or "“" in piece or "«" in piece or "‘" in piece:
+                quoted += [text for groups in _OTHER_QUOTES.findall(piece) for text in groups if text]
+            if piece.count(" ") >= _LONG - 1:
+                words = piece.split()
+                parts.update(_folded(words[low : low + _WINDOW]) for low in range(0, len(words) - _WINDOW + 1, _STEP))
+        for text in quoted:
+            words = text.split()
+            if len(words) >= _FEWEST_WORDS and len(text) >= _FEWEST_CHARS:
+                parts.add(_folded(words))
+    return tuple(sorted(parts))
+
+
+def _folded(words: list[str]) -> str:
+    return " ".join(words).lower().strip(" .,!?;:…")
+
+
+def _phrases(persona: str) -> Iterator[str]:
+    if not persona.startswith("{"):
+        yield from persona.split("\n")
+        return
+    try:
+        loaded: Any = json.loads(persona)
+    except ValueError:
+        yield persona
+        return
+    left = [loaded]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
 
 
 def gives_away(persona: str, response: str) -> bool:

@@ -5,9 +5,9 @@ with one record batch a bucket, so a bucket is read back from all pieces without
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from humanlm.data.prepare.config import PrepareConfig, Work
-from humanlm.data.prepare.privacy import Pseudonyms, is_role, number, open_scrub, shown_name
+from humanlm.data.prepare.digests import content, flat, many_digits, number
+from humanlm.data.prepare.privacy import FEWEST_DIGITS, Pseudonyms, is_role, open_scrub, shown_name
 from humanlm.data.raw import part_files
 from humanlm.files import appearing_whole, write_whole
 
@@ -27,10 +28,8 @@ NO_TIME = np.iinfo(np.int64).min
 TARGET, FOREIGN = 1, 2
 """Flags of a record: a response of a user; a response in another language than the one asked for."""
 
-PIECE_BYTES = 96 * 2**20
-BUCKET_BYTES = 64 * 2**20
-_LOWER = bytes(range(256)).lower()
-_SPACES = b" \t\n\r\x0b\x0c"
+PIECE_BYTES = 48 * 2**20
+BUCKET_BYTES = 32 * 2**20
 
 COLUMNS = pa.schema(
     [
@@ -42,6 +41,7 @@ COLUMNS = pa.schema(
         ("flags", pa.uint8()),
         ("chars", pa.int32()),
         ("h_text", pa.uint64()),
+        ("place", pa.int64()),
         ("id", pa.large_string()),
         ("thread", pa.large_string()),
         ("user", pa.large_string()),
@@ -50,7 +50,11 @@ COLUMNS = pa.schema(
         ("text", pa.large_string()),
     ]
 )
-"""A record between the stages. ``h_`` are 64-bit digests, 0 for none; ``shown`` is the author as it will stand in contexts."""
+"""A record between the stages.
+
+``h_`` are 64-bit digests, 0 for none; ``place`` is the raw part's number times 2^32 plus the row, from 1; ``shown`` is the
+author as it will stand in contexts.
+"""
 
 
 class Piece(NamedTuple):
@@ -130,15 +134,26 @@ def scatter(piece: Piece, buckets: int, config: PrepareConfig, key: bytes, work:
     bucket = (np.asarray(records["h_thread"]) % np.uint64(buckets)).astype(np.int64)
     order = np.argsort(bucket, kind="stable")
     bounds = np.searchsorted(bucket[order], np.arange(buckets + 1))
-    with appearing_whole(work.file("piece", piece.number)) as part, pa.OSFile(str(part), "wb") as sink:
-        with pa.ipc.new_file(sink, COLUMNS) as writer:
-            for place in range(buckets):
-                rows = records.take(pa.array(order[bounds[place] : bounds[place + 1]])).combine_chunks()
-                batches = rows.to_batches() or [pa.RecordBatch.from_pylist([], schema=COLUMNS)]
-                writer.write_batch(batches[0])
+    with appearing_whole(work.file("piece", piece.number)) as part, arrow_writer(part, COLUMNS) as writer:
+        for place in range(buckets):
+            rows = records.take(pa.array(order[bounds[place] : bounds[place + 1]]))
+            writer.write_batch(one_batch(rows))
     _write_mapping(fields, columns, config, work.file("mapping", piece.number, "parquet"))
     write_whole(work.file("faults-read", piece.number, "jsonl"), "".join(json.dumps(fault) + "\n" for fault in faults))
     return len(table)
+
+
+@contextmanager
+def arrow_writer(file: Path, schema: pa.Schema) -> Iterator[Any]:
+    """Writes an Arrow file, uncompressed, so that it can be mapped."""
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        yield writer
+
+
+def one_batch(table: pa.Table) -> pa.RecordBatch:
+    """A table as one record batch, even if it is empty."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
 def _read(file: str, group: int) -> pa.Table:
@@ -180,10 +195,19 @@ class _Fields:
             self.table = self.table.set_column(index, name, pa.array(mended, pa.large_string()))
             return mended
 
+    @property
+    def places(self) -> Any:
+        """Part and row of each record."""
+        pieces = [
+            (int(Path(file).stem.rpartition("-")[2]) << 32) + np.arange(first + 1, first + 1 + length)
+            for (file, _, first), length in zip(self._piece.groups, self._lengths, strict=True)
+        ]
+        return np.concatenate(pieces).astype(np.int64)
+
     def fault(self, row: int, problem: str) -> None:
         for (file, _, first), length in zip(self._piece.groups, self._lengths, strict=True):
             if row < length:
-                self._faults.append({"file": file, "row": first + row + 1, "problem": problem})
+                self._faults.append({"file": Path(file).name, "row": first + row + 1, "problem": problem})
                 return
             row -= length
 
@@ -211,7 +235,9 @@ def _columns(fields: _Fields, config: PrepareConfig, pseudonyms: Pseudonyms) -> 
             found = names[place] = pseudonyms.of(kind, value)
         return found
 
-    h_id, h_parent, h_thread, h_user, h_text = (np.zeros(count, np.uint64) for _ in range(5))
+    h_id, h_parent, h_thread, h_user = (np.zeros(count, np.uint64) for _ in range(4))
+    raw_texts = flat(fields.table["text"])
+    digits = many_digits(raw_texts, FEWEST_DIGITS).tolist()
     flags = np.zeros(count, np.uint8)
     ids, threads, users, shown, author_names = [], [], [], [], []
     patches: dict[int, str] = {}
@@ -236,16 +262,14 @@ def _columns(fields: _Fields, config: PrepareConfig, pseudonyms: Pseudonyms) -> 
         author_names.append(author)
         shown.append(_shown(user, author, kind, keep, out))
         body = f"{title}\n\n{text}" if title and title not in text else text
-        body = scrub(body)
+        body = scrub(body, digits[row] or body is not text)
         if parent and user and kind != "context" and not (text.isspace() or not text):
             flags[row] = TARGET
             if language is not None and language(body) != config.language:
                 flags[row] |= FOREIGN
-        if body:
-            h_text[row] = _content(body)
         if body is not text:
             patches[row] = body
-    texts = _patched(fields.table["text"], patches)
+    texts = _patched(raw_texts, patches)
     return {
         "h_id": h_id,
         "h_parent": h_parent,
@@ -254,7 +278,8 @@ def _columns(fields: _Fields, config: PrepareConfig, pseudonyms: Pseudonyms) -> 
         "time": fields.time,
         "flags": flags,
         "chars": pc.cast(pc.utf8_length(texts), pa.int32()),
-        "h_text": h_text,
+        "h_text": content(texts),
+        "place": fields.places,
         "id": pa.array(ids, pa.large_string()),
         "thread": pa.array(threads, pa.large_string()),
         "user": pa.array(users, pa.large_string()),
@@ -275,22 +300,14 @@ def _shown(user: str | None, author: str | None, kind: str, keep: bool, out: Cal
     return author
 
 
-def _content(text: str) -> int:
-    """A digest of a text that does not see case or white space."""
-    content = text.encode() if text.isascii() else text.casefold().encode()
-    return int.from_bytes(blake2b(content.translate(_LOWER, _SPACES), digest_size=8).digest(), "little") or 1
-
-
-def _patched(texts: pa.ChunkedArray, patches: dict[int, str]) -> Any:
-    """The column with some texts replaced; the others are not touched, and nulls become empty."""
-    whole = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-    whole = pc.fill_null(whole.cast(pa.large_string()), "") if whole.null_count else whole.cast(pa.large_string())
+def _patched(texts: Any, patches: dict[int, str]) -> Any:
+    """The column with some texts replaced; the others are not touched."""
     if not patches:
-        return whole
-    mask = np.zeros(len(whole), bool)
+        return texts
+    mask = np.zeros(len(texts), bool)
     rows = sorted(patches)
     mask[rows] = True
-    return pc.replace_with_mask(whole, pa.array(mask), pa.array([patches[row] for row in rows], pa.large_string()))
+    return pc.replace_with_mask(texts, pa.array(mask), pa.array([patches[row] for row in rows], pa.large_string()))
 
 
 def _write_mapping(fields: _Fields, columns: dict[str, Any], config: PrepareConfig, file: Path) -> None:

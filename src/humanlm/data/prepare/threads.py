@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from humanlm.data.prepare.config import Work
 from humanlm.data.prepare.privacy import NameScrubber
-from humanlm.data.prepare.scatter import COLUMNS, FOREIGN, NO_TIME, TARGET
+from humanlm.data.prepare.scatter import COLUMNS, FOREIGN, NO_TIME, TARGET, arrow_writer
 from humanlm.files import appearing_whole
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -168,7 +168,9 @@ def index(bucket: int, pieces: int, keep_names: bool, work: Work) -> dict[str, i
         _write(part, pa.table({"parent": parent.astype(np.int32)}))
     with appearing_whole(work.file("faults-chain", bucket)) as part:
         bad = np.flatnonzero((problem > 0) & target)
-        _write(part, pa.table({"id": table["id"].take(pa.array(bad)), "problem": pa.array(problem[bad], pa.int64())}))
+        _write(
+            part, pa.table({"place": table["place"].take(pa.array(bad)), "problem": pa.array(problem[bad], pa.int64())})
+        )
     with appearing_whole(work.file("index", bucket)) as part:
         _write(part, pa.table(columns, schema=INDEX))
     counts = np.bincount(problem[target], minlength=len(PROBLEMS) + 1)
@@ -231,7 +233,7 @@ def _patches(table: pa.Table, order: Ints) -> pa.Table:
 
 
 def _write(file: Path, table: pa.Table) -> None:
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+    with arrow_writer(file, table.schema) as writer:
         writer.write_table(table)
 
 
