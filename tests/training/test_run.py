@@ -12,7 +12,7 @@ from humanlm.judging import Group
 from humanlm.reading import write_examples
 from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
-from humanlm.training.run import train
+from humanlm.training.run import prepare, train
 
 from .conftest import WordJudge, lasting, make_examples
 
@@ -143,6 +143,59 @@ def test_a_prompt_that_does_not_fit_is_found_before_the_first_step(make_config: 
         train(make_config(data=str(tmp_path / "wordy.jsonl"), max_prompt_tokens=16), judge=judge)
     assert judge.calls == 0
     assert not any((tmp_path / "run").iterdir())  # so it can be started again as it is
+
+
+def test_data_without_personas_is_refused_unless_that_is_meant(make_config: Make, tmp_path: Path) -> None:
+    nobody = [example.model_copy(update={"persona": Persona()}) for example in make_examples(4)]
+    write_examples(tmp_path / "nobody.jsonl", nobody)
+    config = make_config(data=str(tmp_path / "nobody.jsonl"), steps=1)
+    with pytest.raises(DataError, match=r"none of its 4 examples has a persona.*humanlm prepare.*persona_dropout=1"):
+        train(config, judge=WordJudge())
+    train(config.model_copy(update={"persona_dropout": 1.0}), judge=WordJudge())
+
+
+def test_a_hidden_persona_is_in_no_prompt(make_config: Make) -> None:
+    from humanlm.training.trl.engine import Engine
+
+    plan, facts = prepare(make_config(steps=4, groups=6, persona_dropout=0.5), judge=WordJudge())
+    plan.folder.check(plan.config, facts, resume=False, overwrite=True)
+    rounds = Engine(plan).trainer.rounds
+    for item in plan.items:
+        shown = "likes" in rounds.tokenizer.decode(rounds.table[item])
+        assert shown == (item.persona == "own")
+    assert {item.persona for item in plan.items} == {"own", "none"}
+
+
+def test_trackers_get_numbers_and_no_texts(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tracker of transformers' own kind, in the place where `report_to` puts one."""
+    from transformers import TrainerCallback
+
+    from .conftest import SECRET
+
+    seen: list[dict[str, Any]] = []
+
+    class Tracker(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+            seen.append({"run": args.run_name, **logs})
+
+    monkeypatch.setattr(
+        "transformers.trainer.get_reporting_integration_callbacks", lambda names: [Tracker] * len(names)
+    )
+    config = make_config(steps=2, report_to=("tensorboard",))
+    rows = RunFolder(train(config, judge=WordJudge())).metrics()
+    for row, logged in zip(rows, seen, strict=False):
+        for key in ("reward", "group_std", "seconds/judge", "judge/failed"):
+            assert logged[key] == row[key]
+        assert logged["run"] == "run"
+    assert SECRET not in json.dumps(seen, default=str)
+    assert all(
+        isinstance(value, int | float | None) for logged in seen for key, value in logged.items() if key != "run"
+    )
+
+
+def test_a_tracker_that_is_not_installed_is_named(make_config: Make) -> None:
+    with pytest.raises(UsageError, match="trackio is not installed: pip install trackio"):
+        train(make_config(report_to=("trackio",)), judge=WordJudge())
 
 
 def test_the_starting_models_own_prompts_are_used(make_config: Make, tmp_path: Path) -> None:

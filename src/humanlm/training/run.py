@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from humanlm import __version__
-from humanlm.errors import ModelError, RunError, Stopped
+from humanlm.errors import DataError, ModelError, RunError, Stopped
 from humanlm.judging import Judge, open_judge
+from humanlm.judging.alone import OneByOne
 from humanlm.llm import SpendLimits
 from humanlm.prompts import Prompts
 from humanlm.reading import fingerprint, load_examples
@@ -123,6 +124,11 @@ def prepare(
         used = OneByOne(used)
     token_limits(config, prompts, None)  # finds wrong names
     examples = load_examples(config.data, config.split, config.limit)
+    if config.persona_dropout < 1 and all(example.persona.is_empty for example in examples):
+        raise DataError(
+            f"{config.data}: none of its {len(examples)} examples has a persona, so there is nobody to simulate: "
+            "make them with `humanlm prepare`, or train without on purpose with --set persona_dropout=1"
+        )
     traces: dict[int, str] | None = None
     if method.traced and method.kind == "sft":
         source = trace_source(config.traces, examples)

@@ -117,6 +117,11 @@ def machine(config: TrainConfig) -> tuple[str, int]:
             )
     if processes > 1 and config.vllm == "server":
         raise UsageError(f"vllm=server and {processes} processes do not go together: use vllm=colocate")
+    for tracker in config.report_to:
+        if importlib.util.find_spec(tracker) is None and not (
+            tracker == "tensorboard" and importlib.util.find_spec("tensorboardX")
+        ):
+            raise UsageError(f"report_to: {tracker} is not installed: pip install {tracker}, or leave it out")
     if config.vllm and importlib.util.find_spec("vllm") is None:
         raise UsageError(
             f"vllm={config.vllm} needs vLLM: pip install vllm, or leave it out to sample with transformers"
@@ -134,6 +139,9 @@ def arguments(plan: Plan) -> dict[str, Any]:
     half = device != "cpu" and config.dtype != "float32" and torch.cuda.is_bf16_supported(including_emulation=False)
     if device != "cpu" and not half and config.dtype != "float32":
         raise UsageError("this GPU has no bfloat16: use --set dtype=float32")
+    if "tensorboard" in config.report_to:  # its files would go with the staged checkpoint
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(plan.folder.path / "tensorboard"))
+    os.environ.setdefault("WANDB_PROJECT", "humanlm")
     return {
         "output_dir": str(plan.folder.staging),
         "max_steps": config.steps,
@@ -156,6 +164,9 @@ def arguments(plan: Plan) -> dict[str, Any]:
         "logging_nan_inf_filter": False,
         "report_to": list(config.report_to) or "none",
         "run_name": plan.folder.path.name,
+        "project": "humanlm",
+        "trackio_space_id": None,  # nothing is put on the Hub
+        "trackio_static_space_id": False,
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
         "dataloader_num_workers": 0,
