@@ -140,7 +140,8 @@ class YouTube(Platform):
         if path == "/youtubei/v1/player":
             return self._player(json.loads(body)["videoId"])
         if path == "/timedtext":
-            return '<?xml version="1.0"?><transcript><text start="0" dur="1">Good &amp;amp; evening.</text><text start="1">News.</text></transcript>'
+            said = '<text start="0" dur="1">Good &amp;amp; evening.</text><text start="1">News.</text>'
+            return f'<?xml version="1.0"?><transcript>{said}</transcript>'
         key = headers.get("x-goog-api-key", "")
         self._spend(key)
         return {
@@ -326,7 +327,8 @@ class Reddit(Platform):
         answer["data"]["replies"] = _listing([deleted])
         top = reddit_comment(name, f"{name}a", f"t3_{name}", 1, [answer], edited=True)
         folded = [f"{name}f{n}" for n in range(3)]
-        more = {"kind": "more", "data": {"id": folded[0], "name": f"t1_{folded[0]}", "count": 3, "children": folded, "depth": 0, "parent_id": f"t3_{name}"}}  # fmt: skip
+        about = {"id": folded[0], "name": f"t1_{folded[0]}", "count": 3, "children": folded, "depth": 0}
+        more = {"kind": "more", "data": {**about, "parent_id": f"t3_{name}"}}
         return [_listing([self._post(number)]), _listing([top, more])]
 
 

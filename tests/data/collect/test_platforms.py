@@ -77,7 +77,7 @@ class TestNews:
         caplog.set_level(logging.DEBUG)
         with YouTube(lambda path, attempt: "500" if attempt == 0 else None) as server:
             collect(news(server, most_posts=1), tmp_path / "raw")
-        text = caplog.text + "".join(server.asked) + str([fault for fault in faults(tmp_path / "raw")])
+        text = caplog.text + "".join(server.asked) + str(faults(tmp_path / "raw"))
         assert "key-one" not in text
         assert any(headers.get("x-goog-api-key") == "key-one" for headers in server.headers)
 

@@ -179,8 +179,10 @@ class _Text(HTMLParser):
     def handle_starttag(self, tag: str, attrs: object) -> None:
         if tag in ("style", "script", "head"):
             self._hidden += 1
-        elif tag in ("br", "p", "div", "tr", "li", "blockquote"):
+        elif tag in ("br", "div", "tr", "li"):
             self.parts.append("\n")
+        elif tag in ("p", "blockquote"):
+            self.parts.append("\n\n")
 
     def handle_endtag(self, tag: str) -> None:
         if tag in ("style", "script", "head"):

@@ -157,7 +157,7 @@ class Table:
                 loaded = json.loads(value)
             except (ValueError, RecursionError):
                 loaded = value  # a text that begins with a bracket
-            value = loaded if isinstance(loaded, list) and loaded and all(map(_is_message, loaded)) else value
+            value = loaded if isinstance(loaded, list) and all(map(_is_message, loaded)) else value
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             value = [str(value)]
         if not isinstance(value, list):
