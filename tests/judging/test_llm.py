@@ -153,17 +153,6 @@ def test_all_dimensions_in_one_call(server: FakeLLM) -> None:
                 assert (list(verdict.matches), verdict.penalty) == fingerprint(reply.text, "", name)
 
 
-def test_segments_of_traces_are_judged_where_they_exist(server: FakeLLM) -> None:
-    replies = (Reply(text="x", states={"goal": "win", "stance": "for"}), Reply(text="x", states={"goal": "lose"}))
-    (result,) = judge_at(server).judge_dimensions(
-        [group("y").model_copy(update={"replies": replies})], ["goal", "stance"], segments=True
-    )
-    assert not isinstance(result, JudgeError)
-    assert [list(verdicts) for verdicts in result] == [["goal", "stance"], ["goal"]]
-    assert list(result[0]["goal"].matches) == fingerprint("goal: win\nstance: for", "", "goal")[0]
-    assert list(result[1]["goal"].matches) == fingerprint("goal: lose", "", "goal")[0]
-
-
 def test_the_same_messages_along_several_dimensions_can_share_a_call(server: FakeLLM) -> None:
     groups = [group("a", "b", target=target) for target in ("stance", "response", "goal")]
     other = EXAMPLE.model_copy(update={"id": "e2"})

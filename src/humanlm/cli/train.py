@@ -100,14 +100,14 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
             rendered[item.target] = tokenizer.decode(ids(item), skip_special_tokens=False)
     calls = len(plan.items) if plan.judge else 0
     judged = [(plan.examples[item.example_index], item.target) for item in plan.items[: estimate.SAMPLED]]
-    cost = expected_cost(plan.judge, judged, config.n, calls) if plan.judge else Estimate()
+    cost = expected_cost(plan.judge, judged, config.n, calls, plan.judged_states) if plan.judge else Estimate()
     needs = estimate.needs(config, estimate.shape_of(config.model), of, card, asks_out=cost.calls > 0)
     summary = {
         "config": config.dump(),
         **facts,
         "prompts": len(plan.items),
         "rollouts": config.steps * config.rollouts,
-        "judge_calls": calls,
+        "judge_calls": cost.calls or calls,
         "judge_cost": cost.model_dump(mode="json"),
         "prompt_tokens": round(of.prompt * len(plan.items)),
         "new_tokens": round(of.new * config.steps * config.rollouts),
@@ -127,7 +127,9 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
     click.echo(
         f"{config.method}: {config.steps} steps x {config.groups} prompts x {config.n} from {facts['examples']} examples"
     )
-    click.echo(f"  {summary['rollouts']:,} rollouts, at most {calls:,} judge calls ({config.judge or 'no judge'})")
+    click.echo(
+        f"  {summary['rollouts']:,} rollouts, at most {cost.calls or calls:,} judge calls ({config.judge or 'no judge'})"
+    )
     if cost.calls:
         click.echo(f"  judge: {cost_words(cost)}")
     click.echo(

@@ -11,9 +11,13 @@ from humanlm.example import Example
 from humanlm.judging.rules import rule_out
 from humanlm.llm import Tally
 from humanlm.reply import Reply
+from humanlm.states import RESPONSE
 
 if TYPE_CHECKING:
     from humanlm.judging.traces import TraceVerdicts
+
+_A_STATE = "agrees for the greater part, with a doubt about the cost"
+"""Stands for a state in estimates."""
 
 
 class Group(BaseModel):
@@ -77,6 +81,16 @@ class Estimate(BaseModel):
     output_tokens: int = 0
     cost_usd: float | None = 0.0
 
+    def plus(self, other: "Estimate") -> "Estimate":
+        """Both together."""
+        known = self.cost_usd is not None and other.cost_usd is not None
+        return Estimate(
+            calls=self.calls + other.calls,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cost_usd=(self.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None,
+        )
+
     def times(self, factor: float) -> "Estimate":
         """The same for so many times as much."""
         return Estimate(
@@ -87,7 +101,9 @@ class Estimate(BaseModel):
         )
 
 
-def expected_cost(judge: "Judge", pairs: Sequence[tuple[Example, str]], size: int, total: int) -> Estimate:
+def expected_cost(
+    judge: "Judge", pairs: Sequence[tuple[Example, str]], size: int, total: int, dimensions: Sequence[str] = ()
+) -> Estimate:
     """What a judge would take for groups that do not exist yet; their replies are taken to be as long as the real response.
 
     Args:
@@ -95,6 +111,7 @@ def expected_cost(judge: "Judge", pairs: Sequence[tuple[Example, str]], size: in
         pairs: Some of the examples and targets that will be judged.
         size: Replies a group.
         total: Groups that will be judged.
+        dimensions: States of the reasoning that are judged with each response.
     """
     if not pairs:
         return Estimate()
@@ -102,11 +119,19 @@ def expected_cost(judge: "Judge", pairs: Sequence[tuple[Example, str]], size: in
         Group(
             example=example,
             target=target,
-            replies=tuple(Reply(text=f"{example.response} {number}") for number in range(size)),
+            replies=tuple(
+                Reply(text=f"{example.response} {number}", states=dict.fromkeys(dimensions, f"{_A_STATE} {number}"))
+                for number in range(size)
+            ),
         )
         for example, target in pairs
     ]
-    return judge.estimate(groups).times(total / len(pairs))
+    if not dimensions:
+        return judge.estimate(groups).times(total / len(pairs))
+    traces = [group for group in groups if group.target == RESPONSE]
+    others = [group for group in groups if group.target != RESPONSE]
+    parts = judge.estimate_traces(traces, dimensions), judge.estimate(others)
+    return parts[0].plus(parts[1]).times(total / len(pairs))
 
 
 class Judge(ABC):
@@ -130,6 +155,15 @@ class Judge(ABC):
     def estimate(self, groups: Sequence[Group]) -> Estimate:
         """What judging these groups would take at most; nothing for a judge that needs no calls."""
         return Estimate()
+
+    def estimate_traces(self, groups: "Sequence[Group]", dimensions: Sequence[str]) -> Estimate:
+        """The same for :meth:`judge_traces`."""
+        from humanlm.judging.traces import segment_group
+
+        parts = [
+            segment_group(group, name) for group in groups for name in dimensions if self.covers(group.example, name)
+        ]
+        return self.estimate([*groups, *(part for part in parts if part is not None)])
 
     def shown_order(self, group: Group) -> tuple[int, ...]:
         """Places in the group of the candidates in the order in which the judge looks at them."""

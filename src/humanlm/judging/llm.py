@@ -8,6 +8,7 @@ from humanlm.errors import JudgeError, unknown_name
 from humanlm.judging.answers import Sheaf, Unreadable, answer_schema, read_verdicts
 from humanlm.judging.base import Estimate, Group, Judge, Verdict, rule_verdict
 from humanlm.judging.rubric import Kind, Rubric, Sheet, make_sheet
+from humanlm.judging.traces import TraceVerdicts, trace_verdicts, traces_to_judge
 from humanlm.ledger import Judged, digest
 from humanlm.llm import LLM, Answer, Call, CallError, Tally
 from humanlm.reply import Reply
@@ -80,15 +81,24 @@ class LLMJudge(Judge):
 
     def estimate(self, groups: Sequence[Group]) -> Estimate:
         """Calls, tokens and money for these groups, if nothing is in the ledger and nothing has to be asked again."""
+        return self._estimate([self._case(group, self._kind(group), ()) for group in groups])
+
+    def estimate_traces(self, groups: Sequence[Group], dimensions: Sequence[str]) -> Estimate:
+        """The same for traces: one call a group."""
+        names = tuple(dimensions)
+        if not names:
+            return self.estimate(groups)
+        return self._estimate([self._case(group, "traces", (*names, RESPONSE)) for group in groups])
+
+    def _estimate(self, cases: Sequence[_Case]) -> Estimate:
         letters = verdicts = 0
-        for group in groups:
-            system, task = self.prompt(group)
-            letters += len(system) + len(task)
-            verdicts += len(group.replies)
-        tokens_in, tokens_out = letters // 4, (verdicts * _TOKENS_A_VERDICT + len(groups) * _BASE_TOKENS) // 2
+        for case in cases:
+            letters += len(case.system) + len(self.rubric.task(case.sheet))
+            verdicts += len(case.group.replies) * max(1, len(case.dimensions))
+        tokens_in, tokens_out = letters // 4, (verdicts * _TOKENS_A_VERDICT + len(cases) * _BASE_TOKENS) // 2
         price = self.llm.endpoint.price
         return Estimate(
-            calls=len(groups),
+            calls=len(cases),
             input_tokens=tokens_in,
             output_tokens=tokens_out,
             cost_usd=price.cost(tokens_in, 0, tokens_out) if price else None,
@@ -126,15 +136,13 @@ class LLMJudge(Judge):
         return "states", tuple(dict.fromkeys(group.target for group in groups))
 
     def judge_dimensions(
-        self, groups: Sequence[Group], dimensions: Sequence[str] | None = None, *, segments: bool = False
+        self, groups: Sequence[Group], dimensions: Sequence[str] | None = None
     ) -> list[tuple[ByDimension, ...] | JudgeError]:
-        """Judges replies along several dimensions in one call a group: cheaper than one call a dimension.
+        """Judges whole replies along several dimensions in one call a group: cheaper than one call a dimension.
 
         Args:
             groups: Their targets are not looked at.
             dimensions: By default all states of this judge.
-            segments: Judge the states in the replies' reasoning (traces) instead of the replies as whole messages; a dimension
-                that a reply lacks is then left out of its answer.
 
         Raises:
             UsageError: There is no such dimension.
@@ -147,25 +155,48 @@ class LLMJudge(Judge):
         results: list[tuple[ByDimension, ...] | JudgeError] = []
         asked: dict[int, Group] = {}
         for place, (group, verdicts) in enumerate(zip(groups, settled, strict=True)):
-            unique = {_content(r): r for r, verdict in zip(group.replies, verdicts, strict=True) if verdict is None}
+            unique = {r.text: r for r, verdict in zip(group.replies, verdicts, strict=True) if verdict is None}
             if unique:
                 asked[place] = group.model_copy(update={"replies": tuple(unique.values())})
-        cases = (self._case(group, "segments" if segments else "states", names) for group in asked.values())
+        cases = (self._case(group, "states", names) for group in asked.values())
         outcomes = dict(zip(asked, self._settle(cases, size=len(asked)), strict=True))
         for place, (group, verdicts) in enumerate(zip(groups, settled, strict=True)):
             outcome = outcomes.get(place, [])
             if isinstance(outcome, JudgeError):
                 results.append(outcome)
                 continue
-            known = {_content(r): row for r, row in zip(asked[place].replies, outcome, strict=True)} if outcome else {}
+            known = {r.text: row for r, row in zip(asked[place].replies, outcome, strict=True)} if outcome else {}
             results.append(
                 tuple(
-                    dict.fromkeys(names, rule)
-                    if rule is not None
-                    else _present(reply, known[_content(reply)], segments)
+                    dict.fromkeys(names, rule) if rule is not None else known[reply.text]
                     for reply, rule in zip(group.replies, verdicts, strict=True)
                 )
             )
+        return results
+
+    def judge_traces(self, groups: Sequence[Group], dimensions: Sequence[str]) -> list[TraceVerdicts | JudgeError]:
+        """As the base says, with one call a group for all dimensions and the reply. Equal states get the mean of their verdicts.
+
+        Raises:
+            UsageError: There is no such dimension, or the rubric does not know traces.
+            SpendLimitReached: A limit was reached.
+        """
+        names = tuple(dimensions)
+        for name in names:
+            self._dimension(name)
+        if not names:
+            return super().judge_traces(groups, names)
+        asked = {place: part for place, group in enumerate(groups) if (part := traces_to_judge(group, names))}
+        cases = (self._case(group, "traces", (*names, RESPONSE)) for group in asked.values())
+        outcomes = dict(zip(asked, self._settle(cases, size=len(asked)), strict=True))
+        results: list[TraceVerdicts | JudgeError] = []
+        for place, group in enumerate(groups):
+            outcome = outcomes.get(place, [])
+            if isinstance(outcome, JudgeError):
+                results.append(outcome)
+                continue
+            rows = list(zip(asked[place].replies, outcome, strict=True)) if outcome else []
+            results.append(trace_verdicts(group, names, rows))
         return results
 
     def _settle(self, cases: Iterable[_Case], size: int | None = None) -> list[list[ByDimension] | JudgeError]:
@@ -266,7 +297,7 @@ class LLMJudge(Judge):
 
     def _case(self, group: Group, kind: Kind, dimensions: tuple[str, ...]) -> _Case:
         dimension = self._dimension(group.target) if kind in ("descriptions", "messages") else None
-        texts = [_segments(reply, dimensions) if kind == "segments" else reply.text for reply in group.replies]
+        texts = [_trace(reply, dimensions) if kind == "traces" else reply.text for reply in group.replies]
         sheet = make_sheet(
             group.example,
             texts,
@@ -277,7 +308,7 @@ class LLMJudge(Judge):
         system = self.rubric.system(
             kind,
             dimension=dimension,
-            dimensions=[self.states[name] for name in dimensions],
+            dimensions=[self.states[name] for name in dimensions if name != RESPONSE],
             strict=self.strict and kind not in ("response", "human"),
         )
         return _Case(group, kind, dimensions, sheet, system)
@@ -297,17 +328,7 @@ class LLMJudge(Judge):
         return self.states[name]
 
 
-def _segments(reply: Reply, names: Sequence[str]) -> str:
-    return (
-        "\n".join(f"{name}: {' '.join(reply.states[name].split())}" for name in names if name in reply.states)
-        or "(none)"
-    )
-
-
-def _content(reply: Reply) -> tuple[str, tuple[tuple[str, str], ...]]:
-    return reply.text, tuple(sorted(reply.states.items()))
-
-
-def _present(reply: Reply, row: ByDimension, segments: bool) -> ByDimension:
-    """Of a trace, only the dimensions the reply has."""
-    return {name: verdict for name, verdict in row.items() if name in reply.states} if segments else row
+def _trace(reply: Reply, names: Sequence[str]) -> str:
+    """A trace as it is shown: each state on one line, so that none can pretend to be another, and the message last."""
+    lines = [f"{name}: {' '.join(reply.states[name].split())}" for name in names if name in reply.states]
+    return "\n".join([*lines, "message:", reply.text])

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from itertools import combinations
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from humanlm.errors import JudgeError, UsageError
 from humanlm.example import Example
 from humanlm.judging.base import Estimate, Group, Judge, Verdict
+from humanlm.judging.traces import TraceVerdicts
 from humanlm.llm import Tally
 
 _RESAMPLES = 300
@@ -58,14 +60,25 @@ class PanelJudge(Judge):
 
     def estimate(self, groups: Sequence[Group]) -> Estimate:
         """The members' estimates, added up."""
-        parts = [judge.estimate(self._repeated(groups)) for judge in self.judges]
-        known = [part.cost_usd for part in parts if part.cost_usd is not None]
-        return Estimate(
-            calls=sum(part.calls for part in parts),
-            input_tokens=sum(part.input_tokens for part in parts),
-            output_tokens=sum(part.output_tokens for part in parts),
-            cost_usd=sum(known) if len(known) == len(parts) else None,
-        )
+        return reduce(Estimate.plus, (judge.estimate(self._repeated(groups)) for judge in self.judges))
+
+    def estimate_traces(self, groups: Sequence[Group], dimensions: Sequence[str]) -> Estimate:
+        """The members' estimates for traces, added up."""
+        repeated = self._repeated(groups)
+        return reduce(Estimate.plus, (judge.estimate_traces(repeated, dimensions) for judge in self.judges))
+
+    def judge_traces(self, groups: Sequence[Group], dimensions: Sequence[str]) -> list[TraceVerdicts | JudgeError]:
+        """Every member judges traces in its own way; a dimension needs all members, as the replies do."""
+        repeated = self._repeated(groups)
+        heard = {judge.name: judge.judge_traces(repeated, dimensions) for judge in self.judges}
+        return [
+            _merged_traces(
+                group,
+                {name: rows[place * self.repeats : (place + 1) * self.repeats] for name, rows in heard.items()},
+                [name for name in dimensions if self.covers(group.example, name)],
+            )
+            for place, group in enumerate(groups)
+        ]
 
     def opinions(self, groups: Sequence[Group]) -> dict[str, list[list[Opinion]]]:
         """What each member says: by its name, for each group one opinion a repeat."""
@@ -92,8 +105,30 @@ class PanelJudge(Judge):
         ]
 
 
+def _merged_traces(
+    group: Group, heard: Mapping[str, Sequence[TraceVerdicts | JudgeError]], dimensions: Sequence[str]
+) -> TraceVerdicts | JudgeError:
+    def opinion(row: TraceVerdicts | JudgeError, dimension: str) -> Opinion:
+        if isinstance(row, JudgeError):
+            return row
+        return row.states[dimension] if dimension else row.replies
+
+    def merged(dimension: str = "") -> Opinion:
+        found = {name: [opinion(row, dimension) for row in rows] for name, rows in heard.items()}
+        verdicts = _merged(found, len(group.replies))
+        return verdicts if isinstance(verdicts, JudgeError) else tuple(verdicts)
+
+    replies = merged()
+    return (
+        replies
+        if isinstance(replies, JudgeError)
+        else TraceVerdicts(replies, {name: merged(name) for name in dimensions})
+    )
+
+
 def _merged(heard: Mapping[str, Sequence[Opinion]], size: int) -> list[Verdict] | JudgeError:
     means: dict[str, list[float]] = {}
+    ruled: dict[int, Verdict] = {}  # what is scored by rule every member scores alike
     notes: list[list[str]] = [[] for _ in range(size)]
     for name, opinions in heard.items():
         given = [opinion for opinion in opinions if not isinstance(opinion, JudgeError)]
@@ -102,10 +137,13 @@ def _merged(heard: Mapping[str, Sequence[Opinion]], size: int) -> list[Verdict] 
             return JudgeError(f"panel: {name} gave {len(given)} of {len(opinions)} judgements ({failure})")
         means[name] = [sum(opinion[place].score for opinion in given) / len(given) for place in range(size)]
         for place in range(size):
+            if given[0][place].rule:
+                ruled[place] = given[0][place]
             scores = "/".join(f"{opinion[place].score:.2f}" for opinion in given)
             notes[place].append(f"{name} {scores}: {given[0][place].rationale}")
     return [
-        Verdict(
+        ruled.get(place)
+        or Verdict(
             key_points=tuple(means),
             matches=tuple(round(column[place], 6) for column in means.values()),
             rationale=" | ".join(notes[place]),

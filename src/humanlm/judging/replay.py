@@ -10,6 +10,7 @@ from humanlm.errors import JudgeError, UsageError
 from humanlm.judging.base import Group, Judge, Verdict
 from humanlm.judging.panel import Agreement, agreement_by_target
 from humanlm.ledger import Ledger
+from humanlm.states import RESPONSE
 
 
 class JudgedGroup(NamedTuple):
@@ -56,12 +57,15 @@ def judged_groups(ledger: Ledger, limit: int | None = None, *, other_than: str =
         if row.judge == other_than or (limit is not None and len(found) >= limit):
             continue
         stated = json.loads(row.verdicts) if row.verdicts is not None else None
-        if stated is not None and any(set(one) != {""} for one in stated):
+        part = (
+            RESPONSE if stated and RESPONSE in stated[0] else ""
+        )  # of a trace its reply, which has a score of its own
+        if stated is not None and any(part not in one for one in stated):
             continue  # several dimensions in one call: no single score to compare
         verdicts = (
             JudgeError(row.error or "no verdict")
             if stated is None
-            else tuple(Verdict.model_validate(one[""]) for one in stated)
+            else tuple(Verdict.model_validate(one[part]) for one in stated)
         )
         found.append(JudgedGroup(row.judge, Group.model_validate(json.loads(row.body)), verdicts))
     if not found:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from humanlm.errors import UsageError
 from humanlm.example import Example, Turn, clean_text
 from humanlm.prompts.folder import TemplateFolder, find_folder
 from humanlm.states import StateDimension
@@ -24,9 +25,9 @@ CONTEXT_LIMIT = 32_000
 """Characters of a whole conversation."""
 NAME_LIMIT = 60
 
-Kind = Literal["response", "human", "descriptions", "messages", "states", "segments"]
+Kind = Literal["response", "human", "descriptions", "messages", "states", "traces"]
 """What is judged: responses as a whole, their human-likeness, states along one dimension, whole messages along one dimension,
-whole messages along all dimensions in one call, or the state segments of traces in one call."""
+whole messages along all dimensions in one call, or traces in one call: the states of the reasoning, and the message after it."""
 
 
 class Candidate(NamedTuple):
@@ -95,9 +96,16 @@ class Rubric:
         Args:
             kind: What is judged.
             dimension: The dimension, for ``descriptions`` and ``messages``.
-            dimensions: All of them, for ``states`` and ``segments``.
+            dimensions: All of them, for ``states`` and ``traces``.
             strict: Penalise what speaks about another dimension.
+
+        Raises:
+            UsageError: These templates do not know the kind.
         """
+        if kind == "traces" and kind not in self._templates.texts["system.j2"]:
+            raise UsageError(
+                f"rubric {self.name!r} has no words for traces: add what system.j2 of the built-in rubric says for them"
+            )
         place = (kind, dimension, tuple(dimensions), strict)
         if place not in self._system:
             self._system[place] = self._templates.render(

@@ -225,7 +225,12 @@ class TrainConfig(BaseModel):
                 "leave_out",
                 "it trains no states",
             ),
-            (self.judge_one_by_one and imitates, f"method={self.method}", "judge_one_by_one", "imitation is not judged"),
+            (
+                self.judge_one_by_one and imitates,
+                f"method={self.method}",
+                "judge_one_by_one",
+                "imitation is not judged",
+            ),
             (
                 self.traces and not (imitates and method.traced),
                 f"method={self.method}",

@@ -49,6 +49,11 @@ class Plan:
     held_out: Judge | None = None
 
     @property
+    def judged_states(self) -> tuple[str, ...]:
+        """The states whose segments in the reasoning are judged; none for methods that judge prompts as a whole."""
+        return self.config.dimensions(self.prompts.states) if self.config.chosen.credits_states else ()
+
+    @property
     def slots(self) -> int:
         """Items of one step."""
         return len(self.items) // self.config.steps

@@ -47,7 +47,7 @@ class Rounds:
             target: min(longest, positions - limit) if positions else longest for target, limit in self.limits.items()
         }
         self.table = PromptTable(plan, tokenizer, rooms)
-        self.dimensions = plan.config.dimensions(plan.prompts.states) if plan.config.chosen.credits_states else ()
+        self.dimensions = plan.judged_states
         self.judged: Judged | None = None
         self.judge_raised = False
         self.ranks = Ranks()
