@@ -86,6 +86,11 @@ class Engine:
         return str(self._watch.trouble)
 
 
+def installed(module: str) -> bool:
+    """Whether an optional library is there."""
+    return importlib.util.find_spec(module) is not None
+
+
 def weights_dtype(config: TrainConfig) -> str:
     """The precision of the weights: small updates need float32, frozen ones under adapters on a GPU do not."""
     if config.dtype != "auto":
@@ -118,11 +123,9 @@ def machine(config: TrainConfig) -> tuple[str, int]:
     if processes > 1 and config.vllm == "server":
         raise UsageError(f"vllm=server and {processes} processes do not go together: use vllm=colocate")
     for tracker in config.report_to:
-        if importlib.util.find_spec(tracker) is None and not (
-            tracker == "tensorboard" and importlib.util.find_spec("tensorboardX")
-        ):
+        if not installed(tracker):
             raise UsageError(f"report_to: {tracker} is not installed: pip install {tracker}, or leave it out")
-    if config.vllm and importlib.util.find_spec("vllm") is None:
+    if config.vllm and not installed("vllm"):
         raise UsageError(
             f"vllm={config.vllm} needs vLLM: pip install vllm, or leave it out to sample with transformers"
         )
