@@ -4,9 +4,10 @@ from collections import Counter
 import pytest
 
 from humanlm.errors import UsageError
-from humanlm.evaluation.comparison import compare, open_evaluations
+from humanlm.evaluation.opening import open_evaluations
 from humanlm.evaluation.runlog import read_run, smooth
 from humanlm.evaluation.runs import evaluate
+from humanlm.evaluation.suite import compare
 from humanlm.evaluation.wording import comparison_headline, single_headline
 from tests.evaluation.fakes import FakeSimulator, ShareJudge
 
@@ -38,7 +39,8 @@ def run_folder(tmp_path):
 def test_differences_are_paired_with_the_best_baseline(tmp_path, folders):
     found = compare(folders, tmp_path)
     assert found.leader == "humanlm"
-    assert found.best_baseline == {"response@0.4": "grpo", "response@0": "grpo", "states": "grpo"}
+    assert set(found.best_baseline) == {"response@0.4", "response@0", "states", "state/stance", "state/goal"}
+    assert set(found.best_baseline.values()) == {"grpo"}
     gap = found.differences["response@0.4"]["humanlm"]
     means = [found.methods[name].response_alignment.mean for name in ("humanlm", "grpo")]
     assert gap.estimate.mean == pytest.approx(means[0] - means[1], abs=2e-6)

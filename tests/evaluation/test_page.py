@@ -5,10 +5,11 @@ from xml.etree import ElementTree
 import pytest
 
 from humanlm.errors import UsageError
-from humanlm.evaluation.comparison import compare, open_evaluations
+from humanlm.evaluation.opening import open_evaluations
 from humanlm.evaluation.page import picture, report
 from humanlm.evaluation.runs import evaluate
 from humanlm.evaluation.showcase import choose, pieces
+from humanlm.evaluation.suite import compare
 from humanlm.example import Persona, Turn
 from humanlm.reply import Reply
 from tests.evaluation.fakes import FakeSimulator, ShareJudge
@@ -91,7 +92,7 @@ def page(tmp_path_factory, folders):
 def test_hostile_text_is_text(page):
     found = parse(page)
     assert not found.tags & {"script", "img", "iframe", "object", "embed", "form", "link"}
-    assert found.links == []
+    assert found.links == ["samples.jsonl"]
     assert "{{ 7*7 }}" in "".join(found.text)
     assert "alert('x')" in "".join(found.text)
 
@@ -107,8 +108,8 @@ def test_every_method_is_in_table_figure_and_examples(page):
     for method in METHODS:
         assert re.search(rf'<th scope="row">.*</svg> {method}(<|$)', table, re.M)
         assert f">{method}</text>" in page
-        assert page.count(f"<h3><span>{method}</span>") == 10
-    assert page.count('<article class="case">') == 10
+        assert page.count(f"<h3><span>{method}</span>") == 30
+    assert page.count('<article class="case">') == 30
 
 
 def test_key_points_bear_a_symbol_beside_the_colour(page):
@@ -135,7 +136,7 @@ def test_figures_speak(page):
         assert title.tag.endswith("title")
         assert title.text
         assert description.tag.endswith("desc")
-        assert re.search(r"\d\.\d\d \(\d\.\d\d to \d\.\d\d\)|not measured", description.text or "")
+        assert re.search(r"\d\.\d\d|\d%|not measured", description.text or "")
 
 
 def test_dark_mode_print_and_phones_are_thought_of(page):
@@ -144,8 +145,8 @@ def test_dark_mode_print_and_phones_are_thought_of(page):
 
 
 def test_the_same_text_twice(tmp_path, folders, page):
-    report(folders, tmp_path / "again.html")
-    assert (tmp_path / "again.html").read_text() == page
+    report(folders, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text() == page
 
 
 def test_a_single_evaluation_has_a_page(folders):
@@ -176,7 +177,7 @@ def test_runs_find_their_evaluation(tmp_path, folders):
     report([*folders, run], tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "What training took" in text
-    assert text.count("<h2>") == 6
+    assert "What training took" not in (folders[0] / "report.html").read_text()
 
 
 def test_wrong_paths_are_one_line(tmp_path, folders):
@@ -189,7 +190,7 @@ def test_wrong_paths_are_one_line(tmp_path, folders):
 
 def test_examples_are_spread_over_the_scores_and_users(folders):
     evaluations = open_evaluations(folders)
-    chosen = choose(evaluations)
+    chosen = choose(evaluations, 10)
     assert len({example.id for example in chosen}) == 10
     assert len({example.user_id for example in chosen}) >= 8
     means = [

@@ -6,7 +6,7 @@ import pytest
 
 from humanlm.errors import RunError, UsageError
 from humanlm.evaluation.records import Record, read_records
-from humanlm.evaluation.runs import OWNED, evaluate, make_settings
+from humanlm.evaluation.runs import OWNED, batches_of, evaluate, make_settings
 from humanlm.evaluation.scores import Scores
 from humanlm.evaluation.steps import plan
 from humanlm.reading import load_examples
@@ -66,12 +66,12 @@ def test_state_prompts_only_for_models_trained_on_states(tmp_path, examples):
 
 
 def test_anchors_calibrate(tmp_path, examples):
-    anchors = run(tmp_path / "e", examples).anchors
+    anchors = run(tmp_path / "e", examples).anchor_scores
     assert anchors["truth"].mean == 1.0
     assert anchors["other_user"].mean is not None
     assert anchors["other_user"].mean < 0.5
     assert anchors["other_persona"].n == len(examples)
-    assert run(tmp_path / "f", examples, anchors=False).anchors == {}
+    assert run(tmp_path / "f", examples, anchors=False).anchor_scores == {}
 
 
 def test_failures_are_missing_never_zero(tmp_path, examples):
@@ -169,12 +169,12 @@ def test_another_evaluation_cannot_be_resumed(tmp_path, examples, change, key):
 
 
 def test_a_full_disk_is_one_line(tmp_path, examples, monkeypatch):
-    from humanlm.evaluation import runs
+    from humanlm.evaluation import pipeline
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs, "append_records", full)
+    monkeypatch.setattr(pipeline, "append_records", full)
     with pytest.raises(RunError, match=r"No space left on device.*--resume"):
         run(tmp_path / "a", examples)
 
@@ -192,7 +192,8 @@ def test_no_examples_and_repeated_ids(tmp_path, examples):
 def test_the_plan_counts_what_is_done(tmp_path, examples):
     simulator, judge = FakeSimulator("humanlm", 0.5, broken=0), ShareJudge()
     options = {"temperatures": (0.4, 1, 0), "batch": 7, "samples": 2}
-    planned = plan(make_settings(simulator, examples, judge, **options), examples, judge)
+    settings = make_settings(simulator, examples, judge, **options)
+    planned = plan(settings, batches_of(simulator, settings, examples, judge), judge)
     evaluate(simulator, examples, judge, out=tmp_path / "a", **options)
     assert planned.examples == len(examples)
     assert planned.generations == sum(count for *_, count in simulator.calls)
@@ -229,7 +230,7 @@ def test_real_rows_flow_through_every_step(tmp_path, humanual_sample):
     assert scores.response_alignment.n == 30
     assert sum(scores.other_user_found.values()) == 30
     page = (tmp_path / "a" / "report.html").read_text()
-    assert page.count('<article class="case">') == 10
+    assert page.count('<article class="case">') == 30
 
 
 def test_no_two_batches_share_a_seed(tmp_path, examples):

@@ -4,12 +4,17 @@ from pathlib import Path
 
 import click
 
+from humanlm.cli.options import JUDGE_HELP, judge_cost_options
 from humanlm.errors import UsageError
-from humanlm.evaluation.comparison import RESPONSE_AT, Comparison, compare
+from humanlm.evaluation.comparison import Comparison
 from humanlm.evaluation.page import picture
-from humanlm.evaluation.scores import SCORES, sorted_json, temperature_key
-from humanlm.evaluation.wording import comparison_headline, interval, number
+from humanlm.evaluation.scores import SCORES, sorted_json
+from humanlm.evaluation.suite import compare
+from humanlm.evaluation.wording import comparison_headline, interval, number, p_words, suite_headline
 from humanlm.files import claim_folder
+from humanlm.judging import open_judge
+from humanlm.llm import SpendLimits
+from humanlm.metrics.significance import Method
 
 
 @click.command(name="compare", epilog="Example: humanlm compare eval/base eval/grpo eval/humanlm --out comparison")
@@ -21,10 +26,27 @@ from humanlm.files import claim_folder
 @click.option(
     "--run", "runs", multiple=True, metavar="NAME=RUN", help="The training run of a simulator, for its curves."
 )
+@click.option(
+    "--test",
+    type=click.Choice(["permutation", "wilcoxon"]),
+    default="permutation",
+    show_default=True,
+    help="Which paired test over users gives the p-values.",
+)
+@click.option(
+    "--second",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The same replies evaluated by a second judge; repeat for each simulator.",
+)
+@click.option("--joint", is_flag=True, help="Judge all simulators' replies to each example in one blinded group.")
+@click.option("--judge", "judge_names", multiple=True, help=f"For --joint: {JUDGE_HELP}")
+@judge_cost_options
 @click.option("--force", is_flag=True, help="Compare although data, judge or prompts differ; the page says so.")
 @click.option(
     "--picture", "drawing", type=click.Path(path_type=Path), help="Also write the main figure to this .svg file."
 )
+@click.option("--resume", is_flag=True, help="Go on with an interrupted comparison: what was judged jointly is kept.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier comparison.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -32,23 +54,58 @@ def command(
     out: Path,
     baseline: str | None,
     runs: tuple[str, ...],
+    test: Method,
+    second: tuple[Path, ...],
+    joint: bool,
+    judge_names: tuple[str, ...],
+    judge_url: str | None,
+    judge_repeats: int | None,
+    max_cost: float | None,
+    max_calls: int | None,
     force: bool,
     drawing: Path | None,
+    resume: bool,
     overwrite: bool,
     as_json: bool,
 ) -> int:
     """Compare evaluated simulators: the folders DIRS of `humanlm evaluate`, of the same data under the same judge.
 
-    Writes OUT/scores.json with paired differences to the best baseline, and the page OUT/report.html.
+    Writes OUT/scores.json with paired differences to the best baseline, the pages OUT/report.html and report.md, and all replies
+    to OUT/samples.jsonl. Evaluations of several datasets make one table, methods by datasets.
     """
-    claim_folder(out, overwrite=overwrite)
-    comparison = compare(dirs, out, baseline=baseline, runs=_named(runs), force=force)
+    if joint and not judge_names:
+        raise UsageError("--joint needs a judge: add --judge, e.g. --judge openai/gpt-5-mini")
+    if judge_names and not joint:
+        raise UsageError("--judge is for --joint: without it the evaluations' own verdicts are compared")
+    claim_folder(out, overwrite=overwrite, resume=resume)
+    if overwrite and not resume:
+        for file in out.glob("joint*.jsonl"):
+            file.unlink()
+    judge = None
+    if joint:
+        judge = open_judge(
+            judge_names,
+            url=judge_url,
+            ledger=out / "ledger.sqlite",
+            limits=SpendLimits(max_cost=max_cost, max_calls=max_calls),
+            repeats=judge_repeats or 1,
+        )
+    found = compare(dirs, out, baseline=baseline, runs=_named(runs), force=force, test=test, second=second, joint=judge)
     if drawing is not None:
-        picture(comparison, drawing)
+        if not isinstance(found, Comparison):
+            raise UsageError("--picture draws one dataset: compare each by itself")
+        picture(found, drawing)
     if as_json:
-        click.echo(sorted_json(comparison), nl=False)
+        click.echo(sorted_json(found), nl=False)
+        return 0
+    if isinstance(found, Comparison):
+        _tell(found)
     else:
-        _tell(comparison, out)
+        click.echo(" ".join(suite_headline(found.table)))
+        for data, comparison in found.datasets.items():
+            click.echo(f"{data}:")
+            _tell(comparison)
+    click.echo(f"{out / SCORES}\n{out / 'report.html'}")
     return 0
 
 
@@ -62,16 +119,33 @@ def _named(words: tuple[str, ...]) -> dict[str, Path]:
     return named
 
 
-def _tell(comparison: Comparison, out: Path) -> None:
+def _tell(comparison: Comparison) -> None:
     click.echo(" ".join(comparison_headline(comparison)))
-    measure = RESPONSE_AT + temperature_key(comparison.temperature)
+    measure = comparison.headline
     reference = comparison.best_baseline.get(measure)
     width = max(map(len, comparison.methods))
     for name, scores in comparison.methods.items():
         found = scores.response_alignment
         gap = comparison.differences.get(measure, {}).get(name)
-        against = f"  {number(gap.estimate.mean):>7} to {reference} ({interval(gap.estimate)})" if gap else ""
+        against = (
+            f"  {number(gap.estimate.mean):>7} to {reference} ({interval(gap.estimate)}){_p(gap.p_holm)}" if gap else ""
+        )
         click.echo(f"  {name:<{width}}  {number(found.mean)}  ({interval(found)}){against}")
+    if comparison.joint is not None:
+        click.echo(f"judged side by side by {comparison.joint.judge}:")
+        for name, found in comparison.joint.scores.items():
+            won = comparison.joint.wins[name].mean
+            click.echo(
+                f"  {name:<{width}}  {number(found.mean)}  ({interval(found)})  best of {won or 0:.0%} of the examples"
+            )
+    if comparison.reliability is not None:
+        ranks = comparison.reliability.ranks
+        click.echo(
+            f"second judge {comparison.reliability.judges[1]}: Kendall's tau {number(ranks.tau, 2)} over simulators"
+        )
     for note in comparison.notes:
         click.echo(f"note: {note}")
-    click.echo(f"{out / SCORES}\n{out / 'report.html'}")
+
+
+def _p(p: float | None) -> str:
+    return f", {p_words(p)}" if p is not None else ""

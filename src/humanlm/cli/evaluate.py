@@ -12,7 +12,7 @@ from humanlm.cli.options import JUDGE_HELP, cost_words, judge_cost_options
 from humanlm.errors import RunError
 from humanlm.evaluation.runs import evaluate, make_settings
 from humanlm.evaluation.scores import Scores, Settings, sorted_json, temperature_key
-from humanlm.evaluation.steps import plan
+from humanlm.evaluation.steps import make_batches, plan
 from humanlm.evaluation.wording import interval, number, single_headline, temperature_words
 from humanlm.files import claim_folder
 from humanlm.judging import open_judge
@@ -107,7 +107,7 @@ def command(
     options["source"] = data
     if dry_run:
         settings = make_settings(_card_alone(model, think, prompts), examples, judge, **options)  # type: ignore[arg-type]
-        return _show(settings, plan(settings, examples, judge), out, as_json=as_json)
+        return _show(settings, plan(settings, list(make_batches(settings, examples, judge, examples)), judge), out, as_json=as_json)
     from humanlm.simulation import Simulator
 
     simulator = Simulator.load(model, device=device, think=think, prompts=prompts, url=model_url, served_as=served_as)

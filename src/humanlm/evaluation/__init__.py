@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from humanlm.evaluation.comparison import compare as compare
     from humanlm.evaluation.page import report as report
     from humanlm.evaluation.runs import evaluate as evaluate
     from humanlm.evaluation.scores import Scores as Scores
+    from humanlm.evaluation.suite import compare as compare
 
-_HOMES = {"Scores": "scores", "compare": "comparison", "evaluate": "runs", "report": "page"}
+_HOMES = {"Scores": "scores", "compare": "suite", "evaluate": "runs", "report": "page"}
 __all__ = sorted(_HOMES)
 
 

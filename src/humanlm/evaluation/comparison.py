@@ -1,48 +1,30 @@
-"""Several evaluated simulators side by side: paired differences to the best baseline, refused where they cannot be compared."""
+"""Evaluated simulators side by side: paired differences to the best baseline, refused where they cannot be compared."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from humanlm.errors import DataError, UsageError, unknown_name
-from humanlm.evaluation.records import GENERATIONS, Cases, Record, read_records
-from humanlm.evaluation.runlog import Budget, RunLog, is_run, read_run
-from humanlm.evaluation.runs import EXAMPLES
-from humanlm.evaluation.scores import SCORES, Scores, Tables, sorted_json, temperature_key
-from humanlm.example import Example
-from humanlm.files import write_whole
+from humanlm.errors import UsageError, unknown_name
+from humanlm.evaluation.joint import Joint, judge_jointly
+from humanlm.evaluation.opening import Evaluation
+from humanlm.evaluation.records import Cases
+from humanlm.evaluation.reliability import Reliability, compare_judges
+from humanlm.evaluation.runlog import Budget
+from humanlm.evaluation.scores import Scores, Tables, temperature_key
+from humanlm.judging import Judge
 from humanlm.metrics.intervals import DIGITS, Estimate, paired_difference
-from humanlm.reading import load_examples
+from humanlm.metrics.significance import Method, holm, paired_test
+from humanlm.metrics.variance import VarianceSplit, split_variance
+from humanlm.states import RESPONSE
 
-BASELINES = ("base", "base-think", "sft", "sft-think", "grpo", "grpo-think")
+BASELINES = ("base", "base-think", "sft", "sft-think", "grpo", "grpo-think", "userlm")
 """Methods that others are compared with; HumanLM's own are not."""
 
 RESPONSE_AT = "response@"
-
-
-class Evaluation(NamedTuple):
-    """An evaluation as its folder tells it.
-
-    Attributes:
-        name: What the simulator is called; unique within a comparison.
-        folder: Where it was read.
-        scores: ``scores.json``.
-        examples: What was evaluated.
-        records: All generations and verdicts.
-        tables: Per-example scores.
-        run: The training run of the model, if it was found.
-    """
-
-    name: str
-    folder: Path
-    scores: Scores
-    examples: list[Example]
-    records: list[Record]
-    tables: Tables
-    run: RunLog | None
+STATE = "state/"
+SAMPLES = "samples.jsonl"
+JOINT = "joint.jsonl"
 
 
 class Difference(BaseModel):
@@ -52,6 +34,8 @@ class Difference(BaseModel):
         to: The baseline.
         estimate: Mean difference over the same examples, with its interval by user.
         relative: The difference as a share of the baseline's mean; None if that is 0.
+        p: Two-sided p-value of the paired test over users; None for fewer than two users.
+        p_holm: The same, corrected by Holm for all simulators compared on this measure.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,18 +43,24 @@ class Difference(BaseModel):
     to: str
     estimate: Estimate
     relative: float | None
+    p: float | None = None
+    p_holm: float | None = None
 
 
 class Comparison(BaseModel):
-    """The content of a comparison's ``scores.json``.
+    """Simulators on one dataset; the content of a comparison's ``scores.json``.
 
     Attributes:
         methods: Every simulator's scores, by name, in the order given.
         temperature: The headline's.
-        best_baseline: By measure (``response@0.4``, ``states``, ``state_prompts``), the baseline with the highest mean.
+        best_baseline: By measure (``response@0.4``, ``states``, ``state/goal``, ``state_prompts``), the best baseline.
         differences: By measure and simulator, its difference to that baseline.
+        test: Which paired test gave the p-values.
         leader: The simulator with the highest response alignment at the headline temperature.
         budgets: What training each simulator took, as far as its run folder was given and says; no times, which vary.
+        joint: What came of judging all simulators' replies in one group.
+        reliability: How far a second judge agrees.
+        variance: By method with several seeds, its response scores' variance split into seed, user, example and sample.
         notes: Why the figures may not be comparable, where ``force`` allowed that.
     """
 
@@ -80,99 +70,44 @@ class Comparison(BaseModel):
     temperature: float
     best_baseline: dict[str, str]
     differences: dict[str, dict[str, Difference]]
+    test: Method = "permutation"
     leader: str | None
     budgets: dict[str, dict[str, int | None]]
+    joint: Joint | None = None
+    reliability: Reliability | None = None
+    variance: dict[str, VarianceSplit] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-
-def compare(
-    dirs: Sequence[str | Path],
-    out: str | Path,
-    *,
-    baseline: str | None = None,
-    runs: Mapping[str, str | Path] | None = None,
-    force: bool = False,
-) -> Comparison:
-    """Compares evaluated simulators: ``OUT/scores.json`` and ``OUT/report.html``.
-
-    Args:
-        dirs: Folders of ``humanlm evaluate``, two or more, of the same examples under the same judge.
-        out: The folder to write to; files of the two names there are replaced.
-        baseline: Compare with this simulator instead of the best one among the baselines.
-        runs: Training run folders by simulator's name, for learning curves and budgets; by default found from the model's path.
-        force: Compare although data, judge, prompts or settings differ; the reasons then stand in the report.
-
-    Raises:
-        UsageError: Fewer than two folders, one that is no evaluation, or evaluations that cannot be compared.
-    """
-    from humanlm.evaluation.page import render_page
-
-    if len(dirs) < 2:
-        raise UsageError(
-            "nothing to compare: give two or more folders of `humanlm evaluate` (one alone: `humanlm report`)"
-        )
-    evaluations = open_evaluations(dirs, runs)
-    comparison = compare_evaluations(evaluations, baseline=baseline, force=force)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / SCORES, sorted_json(comparison))
-    write_whole(folder / "report.html", render_page(evaluations, comparison))
-    return comparison
-
-
-def open_evaluations(dirs: Sequence[str | Path], runs: Mapping[str, str | Path] | None = None) -> list[Evaluation]:
-    """Reads evaluation folders; simulators of the same name are told apart by their folders.
-
-    Raises:
-        UsageError: A folder is no finished evaluation, or ``runs`` names a simulator that is not there.
-    """
-    folders = [Path(item) for item in dirs]
-    scores = [Scores.read(folder) for folder in folders]
-    counts = Counter(item.name for item in scores)
-    names = [
-        item.name if counts[item.name] == 1 else f"{item.name} ({folder.name})"
-        for item, folder in zip(scores, folders, strict=True)
-    ]
-    repeated = [str(folder) for name, folder in zip(names, folders, strict=True) if names.count(name) > 1]
-    if repeated:
-        raise UsageError(
-            f"{', '.join(repeated)}: same simulator and folder name: evaluate one again with another --name"
-        )
-    given = dict(runs or {})
-    for name in given:
-        if name not in names:
-            raise unknown_name("simulator", name, names)
-    return [
-        _open(name, folder, item, given.get(name)) for name, folder, item in zip(names, folders, scores, strict=True)
-    ]
-
-
-def _open(name: str, folder: Path, scores: Scores, run: str | Path | None) -> Evaluation:
-    if not (folder / EXAMPLES).is_file():
-        raise UsageError(f"{folder}: {EXAMPLES} is missing: evaluate again with --overwrite")
-    try:
-        examples = load_examples(folder / EXAMPLES, "all")
-        records = read_records(folder / GENERATIONS)
-    except DataError as error:
-        raise UsageError(str(error)) from error
-    tables = Tables(scores, records, {example.id: example.user_id for example in examples})
-    log = read_run(run) if run is not None else _run_of(scores.model)
-    return Evaluation(name, folder, scores, examples, records, tables, log)
-
-
-def _run_of(model: str) -> RunLog | None:
-    """The run folder a model was loaded from: the folder itself, or the one that holds ``model`` or ``checkpoints``."""
-    path = Path(model)
-    for place in (path, path.parent, path.parent.parent):
-        if model and place != Path() and is_run(place):
-            return read_run(place)
-    return None
+    @property
+    def headline(self) -> str:
+        """The measure of response alignment at the headline temperature."""
+        return RESPONSE_AT + temperature_key(self.temperature)
 
 
 def compare_evaluations(
-    evaluations: Sequence[Evaluation], *, baseline: str | None = None, force: bool = False
+    evaluations: Sequence[Evaluation],
+    *,
+    baseline: str | None = None,
+    force: bool = False,
+    test: Method = "permutation",
+    second: Sequence[Evaluation] = (),
+    joint: Judge | None = None,
+    joint_file: Path | None = None,
 ) -> Comparison:
-    """Compares evaluations that have been read; see :func:`compare`."""
+    """Compares evaluations of one dataset that have been read.
+
+    Args:
+        evaluations: Two or more, of the same examples under the same judge.
+        baseline: Compare with this simulator instead of the best one among the baselines.
+        force: Compare although data, judge, prompts or settings differ; the reasons are then notes.
+        test: Which paired test gives p-values.
+        second: The same replies judged by another judge.
+        joint: Judges all simulators' replies to an example in one group.
+        joint_file: Where these verdicts are kept, so that an interrupted comparison goes on.
+
+    Raises:
+        UsageError: They cannot be compared, or there is no such baseline.
+    """
     names = [item.name for item in evaluations]
     if baseline is not None and baseline not in names:
         raise unknown_name("simulator", baseline, names)
@@ -190,11 +125,13 @@ def compare_evaluations(
         if reference is None or len(cases) < 2:
             continue
         best[measure] = reference
-        differences[measure] = {
-            name: _difference(item, found, reference, cases[reference][1], means[reference])
-            for name, (item, found) in cases.items()
-            if name != reference
-        }
+        differences[measure] = _corrected(
+            {
+                name: _difference(item, found, reference, cases[reference][1], means[reference], test)
+                for name, (item, found) in cases.items()
+                if name != reference
+            }
+        )
     headline = {item.name: item.scores.response_alignment.mean for item in evaluations}
     scored = {name: mean for name, mean in headline.items() if mean is not None}
     return Comparison(
@@ -202,9 +139,13 @@ def compare_evaluations(
         temperature=evaluations[0].scores.temperatures[0],
         best_baseline=best,
         differences=differences,
+        test=test,
         leader=max(scored, key=lambda name: scored[name]) if scored else None,
         budgets={item.name: _counts(item.run.budget()) for item in evaluations if item.run is not None},
-        notes=tuple(f"Compared by force although {obstacle}." for obstacle in obstacles),
+        joint=judge_jointly(evaluations, joint, joint_file) if joint is not None else None,
+        reliability=compare_judges(evaluations, second) if second else None,
+        variance=_variance(evaluations),
+        notes=(*(f"Compared by force although {obstacle}." for obstacle in obstacles), *_cautions(evaluations)),
     )
 
 
@@ -214,13 +155,17 @@ def _measures(evaluations: Sequence[Evaluation]) -> dict[str, Callable[[Tables],
     def response(temperature: float) -> Callable[[Tables], Cases]:
         return lambda tables: tables.response(temperature)
 
+    def state(name: str) -> Callable[[Tables], Cases]:
+        return lambda tables: tables.state(name)
+
     shared = [
         value
         for value in evaluations[0].scores.temperatures
         if all(value in item.scores.temperatures for item in evaluations)
     ]
     measures = {f"{RESPONSE_AT}{temperature_key(value)}": response(value) for value in shared}
-    return measures | {"states": Tables.state_mean, "state_prompts": Tables.state_prompt_mean}
+    states = {f"{STATE}{name}": state(name) for name in evaluations[0].scores.judged_states}
+    return measures | {"states": Tables.state_mean, "state_prompts": Tables.state_prompt_mean} | states
 
 
 def _reference(
@@ -235,16 +180,42 @@ def _reference(
     return max(candidates, key=lambda name: known[name], default=None)
 
 
-def _difference(item: Evaluation, ours: Cases, to: str, theirs: Cases, base: float | None) -> Difference:
+def _difference(item: Evaluation, ours: Cases, to: str, theirs: Cases, base: float | None, test: Method) -> Difference:
     keys = [key for key in item.tables.users if key in ours and key in theirs]
-    gap = paired_difference(
-        [ours[key] for key in keys],
-        [theirs[key] for key in keys],
-        [item.tables.users[key] for key in keys],
-        seed=item.scores.seed,
-    )
+    columns = ([ours[key] for key in keys], [theirs[key] for key in keys], [item.tables.users[key] for key in keys])
+    gap = paired_difference(*columns, seed=item.scores.seed)
     relative = round(gap.mean / base, DIGITS) if gap.mean is not None and base else None
-    return Difference(to=to, estimate=gap, relative=relative)
+    tested = paired_test(*columns, method=test, seed=item.scores.seed)
+    return Difference(to=to, estimate=gap, relative=relative, p=tested.p)
+
+
+def _corrected(differences: Mapping[str, Difference]) -> dict[str, Difference]:
+    corrected = holm([gap.p for gap in differences.values()])
+    return {
+        name: gap.model_copy(update={"p_holm": p})
+        for (name, gap), p in zip(differences.items(), corrected, strict=True)
+    }
+
+
+def _variance(evaluations: Sequence[Evaluation]) -> dict[str, VarianceSplit]:
+    """Of each method that was evaluated with several seeds."""
+    methods: dict[str, list[Evaluation]] = {}
+    for item in evaluations:
+        methods.setdefault(item.scores.method, []).append(item)
+    found: dict[str, VarianceSplit] = {}
+    for method, items in methods.items():
+        if len({(item.scores.model_seed, item.scores.seed) for item in items}) < 2:
+            continue
+        rows = [
+            (record.verdicts[RESPONSE].score, item.name, record.user_id, record.id)
+            for item in items
+            for record in item.tables.headline()
+            if RESPONSE in record.verdicts
+        ]
+        values, seeds, users, examples = (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 4
+        factors: dict[str, list[str]] = {"seed": seeds, "user": users, "example": examples}
+        found[method] = split_variance(values, factors)
+    return found
 
 
 def _counts(budget: Budget) -> dict[str, int | None]:
@@ -257,16 +228,23 @@ def _obstacles(evaluations: Sequence[Evaluation]) -> list[str]:
     found: list[str] = []
     for other in evaluations[1:]:
         ours, theirs = first.scores, other.scores
-        pairs = (
+        prompts = [ours.prompts.fingerprint, theirs.prompts.fingerprint]
+        pairs = [
             ("the examples differ", ours.data.fingerprint, theirs.data.fingerprint),
             ("the judges differ", ours.judge, theirs.judge),
-            ("the prompts differ", ours.prompts.fingerprint, theirs.prompts.fingerprint),
+            ("the prompts differ", *(prompts if all(prompts) else ("", ""))),
             ("the headline temperatures differ", f"{ours.temperatures[0]:g}", f"{theirs.temperatures[0]:g}"),
             ("the numbers of samples differ", str(ours.samples), str(theirs.samples)),
-        )
+        ]
         found += [
             f"{what} ({mine} for {first.name}, {their} for {other.name})"
             for what, mine, their in pairs
             if mine != their
         ]
     return found
+
+
+def _cautions(evaluations: Sequence[Evaluation]) -> list[str]:
+    """What does not forbid a comparison, but has to be said."""
+    foreign = [item.name for item in evaluations if not item.scores.prompts.fingerprint]
+    return [f"{', '.join(foreign)}: made with prompts that are not known here."] if foreign else []

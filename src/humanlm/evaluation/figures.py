@@ -21,6 +21,9 @@ DARK = ("#56b4e9", "#ff8a3d", "#2fc99b", "#e58fd0", "#e6b030", "#a3abb3", "#d0d5
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4", "4 2", "3 3 1 3")
 """The same series as line patterns, for those who cannot use colour."""
 
+SHAPES = ("circle", "square", "triangle")
+"""The marks, in their order."""
+
 SERIES = {
     "humanlm": 0,
     "humanlm-trace": 7,
@@ -130,7 +133,7 @@ def dot_plot(
     if axis:
         parts.append(f'<text class="tick" x="{right}" y="{bottom + 42}" text-anchor="end">{escape(axis)}</text>')
     values = "; ".join(f"{row.label} {_spoken(row.marks[0].estimate)}" for row in rows if row.marks)
-    return _svg(title, values, width, height, parts)
+    return drawing(title, values, width, height, parts)
 
 
 def line_plot(
@@ -178,7 +181,7 @@ def line_plot(
     spoken = "; ".join(
         f"{curve.label} from {curve.points[0][1]:.2f} to {curve.points[-1][1]:.2f}" for curve in curves if curve.points
     )
-    return _svg(title, spoken, width, height, parts)
+    return drawing(title, spoken, width, height, parts)
 
 
 def swatch(series: int) -> Markup:
@@ -248,7 +251,8 @@ def _spoken(estimate: Estimate) -> str:
     return f"{estimate.mean:.2f} ({estimate.ci95[0]:.2f} to {estimate.ci95[1]:.2f})"
 
 
-def _svg(title: str, description: str, width: float, height: float, parts: Sequence[str]) -> Markup:
+def drawing(title: str, description: str, width: float, height: float, parts: Sequence[str]) -> Markup:
+    """An SVG with its title and its values in words, for those who do not see it."""
     return Markup(
         f'<svg class="figure" xmlns="http://www.w3.org/2000/svg" role="img" '
         f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}">'

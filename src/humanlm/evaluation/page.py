@@ -1,45 +1,24 @@
-"""The report: one HTML file that needs nothing else, neither network nor script, and can be mailed."""
+"""The report: one HTML file that needs nothing else, neither network nor script, and can be mailed; the same as Markdown."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from humanlm.errors import UsageError
-from humanlm.evaluation import figures, wording
-from humanlm.evaluation.comparison import (
-    RESPONSE_AT,
-    Comparison,
-    Difference,
-    Evaluation,
-    compare_evaluations,
-    open_evaluations,
-)
-from humanlm.evaluation.figures import Curve, Line, Mark, Row
-from humanlm.evaluation.runlog import Budget, RunLog, is_run, read_run, smooth
-from humanlm.evaluation.scores import SCORES, AtTemperature, Scores, temperature_key
-from humanlm.evaluation.showcase import show
+from humanlm.evaluation import figures, panels, tables, tables_more, wording
+from humanlm.evaluation.comparison import Comparison, compare_evaluations
+from humanlm.evaluation.markdown import render_markdown
+from humanlm.evaluation.opening import Evaluation, open_evaluations
+from humanlm.evaluation.runlog import Budget, RunLog, is_run, read_run
+from humanlm.evaluation.scores import SCORES
+from humanlm.evaluation.showcase import SHOWN, show, write_samples
+from humanlm.evaluation.suite import make_table
+from humanlm.evaluation.tables import Table
 from humanlm.files import write_whole
-from humanlm.metrics.intervals import Estimate
-from humanlm.states import RESPONSE, STATES
 
-SHAPES = ("circle", "square", "triangle")
-_SMOOTHING = 20
-"""A learning curve is averaged over a twentieth of its steps."""
-
-
-class TableRow(NamedTuple):
-    """One simulator's line of the results table."""
-
-    name: str
-    series: int
-    scores: Scores
-    cells: tuple[AtTemperature | None, ...]
-    headline: AtTemperature
-    gap: Difference | None
-    is_baseline: bool
+MARKDOWN = ".md"
 
 
 class BudgetRow(NamedTuple):
@@ -57,7 +36,7 @@ def report(
     runs: Mapping[str, str | Path] | None = None,
     force: bool = False,
 ) -> Path:
-    """Makes the page of evaluations and training runs, of either alone or of both.
+    """Makes the page of evaluations and training runs, of either alone or of both, and its Markdown beside it.
 
     Args:
         paths: Folders of ``humanlm evaluate`` and of ``humanlm train``, in any order. A run belongs to the evaluation of its
@@ -84,11 +63,58 @@ def report(
             evaluations[owners[0]] = evaluations[owners[0]]._replace(run=log)
         else:
             loose.append(log)
-    comparison = compare_evaluations(evaluations, force=force) if len(evaluations) > 1 else None
+    comparisons = {"": compare_evaluations(evaluations, force=force)} if len(evaluations) > 1 else {}
     file = Path(out)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, render_page(evaluations, comparison, loose))
+    samples = None
+    if len(evaluations) == 1 and evaluations[0].folder.resolve() == file.parent.resolve():
+        samples = "generations.jsonl"
+    elif evaluations:
+        samples = "samples.jsonl" if file.stem == "report" else f"{file.stem}-samples.jsonl"
+        write_samples(file.with_name(samples), {"": evaluations})
+    _write(file, {"": evaluations}, comparisons, loose, samples)
     return file
+
+
+def write_reports(
+    file: Path, evaluations: Mapping[str, Sequence[Evaluation]], comparisons: Mapping[str, Comparison], *, samples: Path
+) -> None:
+    """Writes a comparison's page, its Markdown and all samples.
+
+    Args:
+        file: The HTML file; the Markdown stands beside it.
+        evaluations: By dataset.
+        comparisons: Of them.
+        samples: Where all replies to all examples go, one JSON object an example.
+    """
+    write_samples(samples, evaluations)
+    _write(file, evaluations, comparisons, (), samples.name)
+
+
+def _write(
+    file: Path,
+    evaluations: Mapping[str, Sequence[Evaluation]],
+    comparisons: Mapping[str, Comparison],
+    runs: Sequence[RunLog],
+    samples: str | None,
+) -> None:
+    sections = [
+        _section(data, items, comparisons.get(data), runs if place == 0 else (), SHOWN // len(evaluations), samples)
+        for place, (data, items) in enumerate(evaluations.items())
+    ]
+    every = [item for items in evaluations.values() for item in items]
+    suite = make_table(comparisons) if len(comparisons) > 1 else None
+    overview = tables_more.table_one(suite, {item.name: item.scores.method for item in every}) if suite else None
+    headline = wording.suite_headline(suite) if suite else sections[0]["headline"]
+    values = {
+        "title": _title(every, runs, len(comparisons)),
+        "headline": headline,
+        "overview": overview,
+        "sections": sections,
+        "several": len(sections) > 1,
+    }
+    write_whole(file, _environment().get_template("page.html.j2").render(values))
+    write_whole(file.with_suffix(MARKDOWN), render_markdown(values))
 
 
 def _is_evaluation(folder: Path) -> bool:
@@ -101,43 +127,77 @@ def _is_evaluation(folder: Path) -> bool:
     return True
 
 
-def render_page(evaluations: Sequence[Evaluation], comparison: Comparison | None, runs: Sequence[RunLog] = ()) -> str:
-    """The page as text; the same input always gives the same text.
-
-    Args:
-        evaluations: What was measured; may be empty if there are runs.
-        comparison: Of two evaluations or more.
-        runs: Training runs that belong to no evaluation.
-    """
+def _section(
+    data: str,
+    evaluations: Sequence[Evaluation],
+    comparison: Comparison | None,
+    runs: Sequence[RunLog],
+    shown: int,
+    samples: str | None,
+) -> dict[str, Any]:
+    """Everything the page says about one dataset; the same input always gives the same."""
     series = [figures.series_of(item.scores.method, place) for place, item in enumerate(evaluations)]
+    colours = {item.name: colour for item, colour in zip(evaluations, series, strict=True)}
     logs = [(item.name, colour, item.run) for item, colour in zip(evaluations, series, strict=True) if item.run]
     logs += [(log.method, figures.series_of(log.method, place), log) for place, log in enumerate(runs)]
     first = evaluations[0].scores if evaluations else None
-    values: dict[str, Any] = {
-        "title": _title(evaluations, runs),
+    figure_rows = [(item.name, colour, item.scores) for item, colour in zip(evaluations, series, strict=True)]
+    return {
+        "data": data,
         "headline": _headline(evaluations, comparison, runs),
         "notes": _notes(evaluations, comparison),
         "first": first,
+        "yard": tables.anchors_of(evaluations) if evaluations else None,
         "temperatures": [wording.temperature_words(value) for value in first.temperatures] if first else [],
-        "rows": _rows(evaluations, comparison, series),
-        "best": _best(evaluations),
-        "baseline": _headline_baseline(comparison),
+        "models": [(item.name, item.scores.model) for item in evaluations],
+        "main_figure": panels.main_figure(figure_rows, yard=tables.anchors_of(evaluations)) if evaluations else None,
+        "results": tables.results(evaluations, comparison, series) if evaluations else None,
+        "extra_tables": _extra_tables(evaluations, comparison, series, colours) if evaluations else [],
+        "states": tables.states(evaluations, comparison, series, prompts=False) if evaluations else None,
+        "state_prompts": tables.states(evaluations, comparison, series, prompts=True) if evaluations else None,
+        "radar": panels.state_radar(evaluations, series),
+        "state_figures": panels.state_panels(evaluations, series, prompts=False) if evaluations else [],
+        "prompt_figures": panels.state_panels(evaluations, series, prompts=True) if evaluations else [],
+        "importance": tables_more.importance_table(evaluations, series),
+        "importance_figure": panels.importance_panel(evaluations, series) if evaluations else None,
+        "dynamics": panels.dynamics(evaluations, series, logs),
+        "score_figures": panels.score_panels(evaluations, series),
+        "length_figures": panels.length_panels(evaluations, series) if evaluations else [],
+        "crowds": tables.crowds(evaluations, series) if evaluations else None,
+        "crowd_figures": panels.crowd_panels(evaluations, series),
+        "voice": tables.voice(evaluations, series) if evaluations else None,
+        "curve_figures": panels.reward_panels(logs),
+        "monitors": panels.monitor_groups(logs),
         "budgets": [BudgetRow(name, colour, log.budget()) for name, colour, log in logs],
-        "main_figure": _main_figure(list(zip(evaluations, series, strict=True))) if evaluations else None,
-        "state_figures": _state_figures(evaluations, series, prompts=False),
-        "prompt_figures": _state_figures(evaluations, series, prompts=True),
-        "curve_figures": _curve_figures(logs),
-        "legend": [(name, colour) for name, colour, log in logs if log.curve("reward")],
-        "shown": show(evaluations, series) if evaluations else [],
+        "run_legend": [(name, colour) for name, colour, _ in logs],
+        "legend": [(item.name, colour) for item, colour in zip(evaluations, series, strict=True)],
+        "shown": show(evaluations, series, shown) if evaluations else [],
+        "samples": samples,
     }
-    return _environment().get_template("page.html.j2").render(values)
+
+
+def _extra_tables(
+    evaluations: Sequence[Evaluation], comparison: Comparison | None, series: Sequence[int], colours: Mapping[str, int]
+) -> list[Table]:
+    found: list[Table | None] = []
+    if comparison is not None and comparison.joint is not None:
+        found.append(tables_more.joint_table(comparison.joint, colours))
+    found.append(tables.personal(evaluations, series))
+    if comparison is not None:
+        found.append(tables_more.seeds_table(comparison))
+        if comparison.reliability is not None:
+            found += tables_more.judge_tables(comparison.reliability, colours)
+    found.append(tables_more.panel_table(evaluations, series))
+    if len(evaluations) == 1 and evaluations[0].scores.judge_agreement:
+        found.append(tables_more.agreement_table(evaluations[0].scores.judge_agreement))
+    return [table for table in found if table is not None]
 
 
 def picture(comparison: Comparison, out: str | Path) -> Path:
     """Writes the main figure as an SVG file of its own, on white, for a README.
 
     Args:
-        comparison: What :func:`compare` returned.
+        comparison: What :func:`humanlm.compare` returned of one dataset.
         out: The file to write.
     """
     rows = [
@@ -147,7 +207,7 @@ def picture(comparison: Comparison, out: str | Path) -> Path:
     temperatures = next(iter(comparison.methods.values())).temperatures
     decodings = zip("●■▲", map(wording.temperature_words, temperatures), strict=False)
     legend = " · ".join(f"{symbol} {words}" for symbol, words in decodings)
-    svg = _dots(rows, width=560, axis=f"response alignment, 95% intervals: {legend}")
+    svg = panels.main_figure(rows, width=560, axis=f"response alignment, 95% intervals: {legend}")
     style = _environment().get_template("picture.css.j2").render(light=figures.LIGHT)
     file = Path(out)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -177,9 +237,12 @@ def _environment() -> Environment:
     return environment
 
 
-def _title(evaluations: Sequence[Evaluation], runs: Sequence[RunLog]) -> str:
-    names = [item.name for item in evaluations] or [run.method for run in runs]
-    return names[0] if len(names) == 1 else f"{len(names)} simulators compared" if evaluations else "Training runs"
+def _title(evaluations: Sequence[Evaluation], runs: Sequence[RunLog], datasets: int) -> str:
+    names = list(dict.fromkeys(item.name for item in evaluations)) or [run.method for run in runs]
+    if len(names) == 1:
+        return names[0]
+    over = f" on {datasets} datasets" if datasets > 1 else ""
+    return f"{len(names)} simulators compared{over}" if evaluations else "Training runs"
 
 
 def _headline(evaluations: Sequence[Evaluation], comparison: Comparison | None, runs: Sequence[RunLog]) -> list[str]:
@@ -198,138 +261,3 @@ def _notes(evaluations: Sequence[Evaluation], comparison: Comparison | None) -> 
     for note, names in about.items():
         notes.append(note if len(names) == len(evaluations) else f"{', '.join(names)}: {note}")
     return notes
-
-
-def _rows(evaluations: Sequence[Evaluation], comparison: Comparison | None, series: Sequence[int]) -> list[TableRow]:
-    baseline = _headline_baseline(comparison)
-    gaps = comparison.differences.get(_headline_measure(comparison), {}) if comparison is not None else {}
-    keys = [temperature_key(value) for value in evaluations[0].scores.temperatures] if evaluations else []
-    return [
-        TableRow(
-            item.name,
-            colour,
-            item.scores,
-            tuple(item.scores.by_temperature.get(key) for key in keys),
-            item.scores.by_temperature[temperature_key(item.scores.temperatures[0])],
-            gaps.get(item.name),
-            item.name == baseline,
-        )
-        for item, colour in zip(evaluations, series, strict=True)
-    ]
-
-
-def _headline_measure(comparison: Comparison) -> str:
-    return RESPONSE_AT + temperature_key(comparison.temperature)
-
-
-def _headline_baseline(comparison: Comparison | None) -> str | None:
-    return comparison.best_baseline.get(_headline_measure(comparison)) if comparison is not None else None
-
-
-def _best(evaluations: Sequence[Evaluation]) -> dict[str, float | None]:
-    """The highest mean of each column, to be set in bold; empty where there is nothing to compare."""
-    if len(evaluations) < 2:
-        return {}
-    columns: dict[str, list[float | None]] = {}
-    for item in evaluations:
-        for key, cell in item.scores.by_temperature.items():
-            columns.setdefault(f"response@{key}", []).append(cell.response_alignment.mean)
-        for name in ("state_alignment_mean", "state_prompts_mean"):
-            found: Estimate | None = getattr(item.scores, name)
-            columns.setdefault(name, []).append(found.mean if found else None)
-    return {key: max((value for value in values if value is not None), default=None) for key, values in columns.items()}
-
-
-def _main_figure(evaluations: Sequence[tuple[Evaluation, int]]) -> Markup:
-    return _dots([(item.name, colour, item.scores) for item, colour in evaluations], width=440)
-
-
-def _dots(rows: Sequence[tuple[str, int, Scores]], *, width: int, axis: str = "") -> Markup:
-    """Response alignment at every temperature, the headline strongest, with the anchors as lines."""
-    first = rows[0][2]
-    drawn = [
-        Row(
-            name,
-            colour,
-            tuple(
-                Mark(scores.by_temperature[temperature_key(value)].response_alignment, SHAPES[place % 3], place == 0)
-                for place, value in enumerate(scores.temperatures)
-            ),
-        )
-        for name, colour, scores in rows
-    ]
-    names = {"truth": "the real reply itself", "other_user": "another user’s reply"}
-    lines = [
-        Line(label, mean)
-        for key, label in names.items()
-        if key in first.anchors and (mean := first.anchors[key].mean) is not None
-    ]
-    top = figures.highest(drawn)
-    # An anchor far above every simulator would press them all against the axis: the text names it instead.
-    top = max([top, *(line.value for line in lines if line.value <= 1.6 * top)])
-    marks = len(first.temperatures)
-    height = 30 if marks == 1 else 14 + 14 * marks
-    return figures.dot_plot(
-        "Response alignment of each simulator with 95% intervals",
-        drawn,
-        lines=lines,
-        top=top,
-        width=width,
-        row_height=height,
-        axis=axis,
-    )
-
-
-def _state_figures(
-    evaluations: Sequence[Evaluation], series: Sequence[int], *, prompts: bool
-) -> list[tuple[str, Markup]]:
-    """A panel a dimension with a row a simulator; a single nameless panel if only one simulator was measured."""
-    what = "State prompts" if prompts else "State alignment"
-    measured = [
-        (item.name, colour, table)
-        for item, colour in zip(evaluations, series, strict=True)
-        if (table := item.scores.state_prompts if prompts else item.scores.state_alignment)
-    ]
-    dimensions = _in_order(evaluations, {name for _, _, table in measured for name in table})
-    if len(measured) == 1:
-        name, colour, table = measured[0]
-        rows = [Row(dimension, colour, (Mark(table[dimension]),)) for dimension in dimensions]
-        return [("", figures.dot_plot(f"{what} of {name}", rows, width=340, row_height=24))]
-    panels = {
-        dimension: [
-            Row(name, colour, (Mark(table[dimension]),)) for name, colour, table in measured if dimension in table
-        ]
-        for dimension in dimensions
-    }
-    top = max((figures.highest(rows) for rows in panels.values()), default=1.0)
-    return [
-        (dimension, figures.dot_plot(f"{what}: {dimension}", rows, top=top, width=340, row_height=22))
-        for dimension, rows in panels.items()
-    ]
-
-
-def _in_order(evaluations: Sequence[Evaluation], dimensions: Collection[str]) -> list[str]:
-    """Dimensions in the order of the prompts; a JSON file has them by the alphabet."""
-    scores = [item.scores for item in evaluations]
-    order = dict.fromkeys(name for item in scores for name in (*item.judged_states, *item.asked_states))
-    return [name for name in order if name in dimensions]
-
-
-def _curve_figures(logs: Sequence[tuple[str, int, RunLog]]) -> list[tuple[str, Markup]]:
-    """Reward by target, a panel each: the response, then the states in the paper's order."""
-    targets = list(dict.fromkeys(target for _, _, log in logs for target in log.targets()))
-    order = [RESPONSE, *STATES, *targets]
-    targets.sort(key=order.index)
-    panels = {
-        target: [
-            Curve(name, colour, tuple(smooth(raw, max(1, len(raw) // _SMOOTHING))), tuple(raw))
-            for name, colour, log in logs
-            if (raw := log.curve(f"reward/{target}"))
-        ]
-        for target in targets
-    }
-    top = max((value for curves in panels.values() for curve in curves for _, value in curve.faint), default=1.0)
-    return [
-        (target, figures.line_plot(f"Reward for the target {target} by training step", curves, top=top))
-        for target, curves in panels.items()
-    ]

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from humanlm.errors import DataError
+from humanlm.files import write_whole
 from humanlm.judging import Verdict
 from humanlm.metrics.intervals import DIGITS
 from humanlm.reply import Fault, Reply
@@ -16,11 +17,14 @@ from humanlm.states import RESPONSE
 
 GENERATIONS = "generations.jsonl"
 
-By = Literal["simulator", "truth", "other_user", "other_persona"]
-"""Whose text it is: the simulator's; or an anchor's: the real reply, another user's real reply, the simulator's reply
-when it was given another user's persona."""
+By = Literal["simulator", "truth", "other_user", "other_persona", "no_persona", "mismatched"]
+"""Whose text it is: the simulator's; or an anchor's: the real reply, another user's real reply, the simulator's reply when it
+was given another user's persona or none; or the simulator's own reply, compared with what another user really wrote."""
 
-ANCHORS: tuple[By, ...] = ("truth", "other_user", "other_persona")
+ANCHORS: tuple[By, ...] = ("truth", "other_user", "other_persona", "no_persona", "mismatched")
+
+GENERATION = "generation"
+"""The key in ``Record.failed`` under which a simulator's failure to answer stands."""
 
 
 class Part(NamedTuple):
@@ -47,7 +51,8 @@ class Record(BaseModel):
         faults: How the output deviates from the form that was asked for.
         note: How another user's reply was found.
         verdicts: By judged target: the response itself, and each state dimension on which it was compared.
-        failed: By judged target: why the judge gave no verdict.
+        failed: By judged target: why the judge gave no verdict; under ``generation``: why there is no text at all.
+        labels: Categories of the text, for comparing crowds: ``stance``, ``emotion``.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -65,6 +70,12 @@ class Record(BaseModel):
     note: str = ""
     verdicts: dict[str, Verdict] = Field(default_factory=dict)
     failed: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is a text; a simulator that failed is missing, and asked again on a resume."""
+        return GENERATION not in self.failed
 
     @property
     def part(self) -> Part:
@@ -120,13 +131,18 @@ def append_records(file: Path, records: Iterable[Record]) -> None:
         os.fsync(stream.fileno())
 
 
+def write_records(file: Path, records: Iterable[Record]) -> None:
+    """Writes a whole generations file."""
+    write_whole(file, "".join(record.line() for record in records))
+
+
 def cases(records: Iterable[Record], judged: str) -> dict[str, float | None]:
     """Scores of one series by example: the mean over its samples; None if none has a verdict, absent if it was not judged."""
     found: dict[str, list[float]] = {}
     for record in records:
         if judged in record.verdicts:
             found.setdefault(record.id, []).append(record.verdicts[judged].score)
-        elif judged in record.failed:
+        elif judged in record.failed or not record.answered:
             found.setdefault(record.id, [])
     return {key: sum(scores) / len(scores) if scores else None for key, scores in found.items()}
 

@@ -131,6 +131,28 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+_SHOWN_ELSEWHERE = frozenset({"step", "time", "reward", "rollouts", "sequences"})
+_SHOWN_ELSEWHERE_GROUPS = frozenset({"reward", "tokens", "seconds"})
+"""Metrics that the reward panels and the table of budgets show."""
+
+
+def groups_of(log: RunLog) -> dict[str, list[str]]:
+    """Everything else that a run has logged, by what stands before the slash; ``training`` for names without one.
+
+    A metric that never varies is left out of the page: a line without any turn tells nothing that its first value would not.
+    """
+    groups: dict[str, list[str]] = {}
+    seen: dict[str, set[float]] = {}
+    for step in log.steps:
+        for key, value in step.items():
+            seen.setdefault(key, set()).add(value)
+    for key, values in seen.items():
+        group = key.partition("/")[0] if "/" in key else "training"
+        if len(values) > 1 and key not in _SHOWN_ELSEWHERE and group not in _SHOWN_ELSEWHERE_GROUPS:
+            groups.setdefault(group, []).append(key)
+    return groups
+
+
 def smooth(curve: Sequence[tuple[float, float]], width: int) -> list[tuple[float, float]]:
     """A running mean over up to ``width`` points, centred, narrower at the ends."""
     half = max(0, width // 2)

@@ -2,62 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from pydantic import ValidationError
 
-from humanlm.errors import JudgeError, RunError, UsageError
-from humanlm.evaluation.records import GENERATIONS, Record, append_records, read_records
-from humanlm.evaluation.scores import (
-    SCORES,
-    DataInfo,
-    PromptInfo,
-    Scores,
-    Settings,
-    Similarity,
-    compute_scores,
-    sorted_json,
-)
-from humanlm.evaluation.steps import Batch, batch_seed, make_batches
+from humanlm.errors import RunError, UsageError, unknown_name
+from humanlm.evaluation.compute import compute_scores
+from humanlm.evaluation.pipeline import Progress, Workplace, work
+from humanlm.evaluation.population import Labeller, label, labeller_of
+from humanlm.evaluation.records import ANCHORS, GENERATIONS, write_records
+from humanlm.evaluation.scores import SCORES, DataInfo, PromptInfo, Scores, Settings, Similarity, sorted_json
+from humanlm.evaluation.sources import SETTINGS, Answers, Recorded, ask
+from humanlm.evaluation.steps import Batch, make_batches
 from humanlm.example import Example
 from humanlm.files import claim_folder, write_whole
 from humanlm.judging import Group, Judge
-from humanlm.prompts import Prompts
+from humanlm.judging.llm import HUMAN_LIKENESS
 from humanlm.reading import fingerprint, write_examples
 from humanlm.reply import Reply
-from humanlm.simulation.card import ModelCard
 from humanlm.states import RESPONSE
 
-SETTINGS = "settings.json"
 EXAMPLES = "examples.jsonl"
 REPORT = "report.html"
-OWNED = (SETTINGS, EXAMPLES, GENERATIONS, SCORES, REPORT)
+MARKDOWN = "report.md"
+OWNED = (SETTINGS, EXAMPLES, GENERATIONS, SCORES, REPORT, MARKDOWN)
 
 PAPER_TEMPERATURE = 0.4
 
-Progress = Callable[[int, int], None]
-"""Called with (done, all) generations and real texts."""
-
-
-class Answers(Protocol):
-    """What an evaluation needs of a simulator; :class:`humanlm.simulation.Simulator` has it."""
-
-    name: str
-    card: ModelCard
-    prompts: Prompts
-    think: bool
-
-    def replies(
-        self, examples: Sequence[Example], target: str = RESPONSE, *, temperature: float = 0.4, seed: int = 0
-    ) -> list[Reply]:
-        """One reply an example, in order."""
-        ...
-
 
 def evaluate(
-    simulator: Answers,
+    simulator: Answers | Recorded,
     examples: Sequence[Example],
     judge: Judge,
     *,
@@ -69,7 +45,10 @@ def evaluate(
     samples: int = 1,
     states: bool = True,
     state_prompts: bool | None = None,
-    anchors: bool = True,
+    anchors: bool | Sequence[str] = True,
+    anchor_states: bool | None = None,
+    human_likeness: bool = False,
+    population: bool | None = None,
     pool: Sequence[Example] | None = None,
     similarity: Similarity | None = None,
     seed: int = 0,
@@ -78,12 +57,12 @@ def evaluate(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Scores:
-    """Scores a simulator on examples: ``OUT/scores.json``, ``generations.jsonl``, ``examples.jsonl``, ``report.html``.
+    """Scores a simulator on examples, into ``OUT``: ``scores.json``, ``generations.jsonl``, ``examples.jsonl`` and the reports.
 
     The same arguments give the same bytes, however often the evaluation was interrupted and resumed.
 
     Args:
-        simulator: Who answers.
+        simulator: Who answers; or texts that are there already, which are then only judged.
         examples: What is answered, with the real responses.
         judge: Who compares. A group it fails on is counted as missing, never as zero, and asked again on ``resume``.
         out: The folder to write; must be empty or absent without ``resume`` or ``overwrite``.
@@ -94,7 +73,11 @@ def evaluate(
         samples: Replies an example, judged as one group. One at temperature 0.
         states: Whether replies are also compared with the real ones along each state dimension.
         state_prompts: Whether the simulator is asked for its states directly; by default if it was trained on them.
-        anchors: Whether the judge also scores the truth, other users' replies and replies under another's persona.
+        anchors: What calibrates the judge and shows how personal the replies are: all of ``truth``, ``other_user``,
+            ``other_persona``, ``no_persona``, ``mismatched``, or those named.
+        anchor_states: Whether truth and other users' replies are compared along the states too; by default if that costs nothing.
+        human_likeness: Whether the judge, a language model, also says how human the replies read, and the real ones.
+        population: Whether replies are sorted by stance and emotion, to compare crowds; by default if that costs nothing.
         pool: Where other users' replies and personas come from; by default the examples.
         similarity: Measures the likeness of texts; by default the judge's own measure if it is an embedding judge.
         seed: Of generation, anchors and resampling.
@@ -105,7 +88,7 @@ def evaluate(
 
     Raises:
         UsageError: No examples, a repeated id, a folder in use, or another evaluation's folder to resume.
-        RunError: The disk refused to take the results; what was written can be resumed.
+        RunError: The disk refused to take the results, or a server is gone; what was written can be resumed.
     """
     settings = make_settings(
         simulator,
@@ -119,20 +102,42 @@ def evaluate(
         states=states,
         state_prompts=state_prompts,
         anchors=anchors,
+        anchor_states=anchor_states,
+        human_likeness=human_likeness,
+        population=population,
         seed=seed,
         batch=batch,
     )
     folder = Path(out)
     claim_folder(folder, overwrite=overwrite, resume=resume)
-    batches = list(make_batches(settings, examples, judge, pool or examples))
+    batches = batches_of(simulator, settings, examples, judge, pool)
+    labeller = labeller_of(judge) if settings.population else None
+    place = Workplace(
+        simulator.texts if isinstance(simulator, Recorded) else partial(ask, simulator, seed),
+        judge,
+        folder / GENERATIONS,
+        remote_writer=hasattr(simulator, "llm"),
+        remote_judge=asks_a_server(judge, examples),
+        progress=progress,
+    )
     try:
         if overwrite and not resume:
             for file in OWNED:
                 (folder / file).unlink(missing_ok=True)
         _agree(folder, settings)
         write_examples(folder / EXAMPLES, examples)
-        records = _run(simulator, judge, settings, batches, folder / GENERATIONS, progress)
-        scores = compute_scores(settings, examples, records, similarity or getattr(judge, "similarities", None))
+        records = work(place, batches)
+        if labeller is not None:
+            records = label(labeller, records, examples, settings.temperatures[0], place.file)
+            write_records(place.file, records)
+        scores = compute_scores(
+            settings,
+            examples,
+            records,
+            similarity or getattr(judge, "similarities", None),
+            ordered=_scales(labeller),
+            remarks=_remarks(simulator),
+        )
         scores.write(folder)
     except OSError as error:
         raise RunError(
@@ -144,8 +149,43 @@ def evaluate(
     return scores
 
 
+def batches_of(
+    simulator: Answers | Recorded,
+    settings: Settings,
+    examples: Sequence[Example],
+    judge: Judge,
+    pool: Sequence[Example] | None = None,
+) -> list[Batch]:
+    """All steps of an evaluation; of recorded texts only the series that are there."""
+    batches = list(make_batches(settings, examples, judge, pool or examples))
+    if not isinstance(simulator, Recorded):
+        return batches
+    real = (batch for batch in batches if batch.part.temperature is None or batch.part.by == "mismatched")
+    there = (batch._replace(samples=simulator.parts[batch.part]) for batch in batches if batch.part in simulator.parts)
+    return [*there, *real]
+
+
+def asks_a_server(judge: Judge, examples: Sequence[Example]) -> bool:
+    """Whether a judge sends requests, which cost time or money."""
+    first = Group(example=examples[0], target=RESPONSE, replies=(Reply(text="x"),))
+    return judge.estimate([first]).calls > 0
+
+
+def _scales(labeller: Labeller | None) -> dict[str, tuple[str, ...]]:
+    return dict(labeller.ordered) if labeller is not None else {}
+
+
+def _remarks(simulator: Answers | Recorded) -> tuple[str, ...]:
+    if not isinstance(simulator, Recorded) or simulator.known:
+        return ()
+    remarks = [f"The replies were read from {simulator.file.name}; how they were made and sampled is not known here."]
+    if simulator.strangers:
+        remarks.append(f"{simulator.strangers} of its rows are about other examples and were left out.")
+    return tuple(remarks)
+
+
 def make_settings(
-    simulator: Answers,
+    simulator: Answers | Recorded,
     examples: Sequence[Example],
     judge: Judge,
     *,
@@ -156,7 +196,10 @@ def make_settings(
     samples: int = 1,
     states: bool = True,
     state_prompts: bool | None = None,
-    anchors: bool = True,
+    anchors: bool | Sequence[str] = True,
+    anchor_states: bool | None = None,
+    human_likeness: bool = False,
+    population: bool | None = None,
     seed: int = 0,
     batch: int = 64,
 ) -> Settings:
@@ -173,19 +216,36 @@ def make_settings(
             raise UsageError(f"example id {example.id!r} occurs twice: `humanlm check` names the rows")
         seen.add(example.id)
     card, prompts = simulator.card, simulator.prompts
-    ask_states = bool(card.states) if state_prompts is None else state_prompts
-    method = card.method + ("-think" if card.method == "base" and simulator.think else "")
     values = tuple(dict.fromkeys(float(value) for value in temperatures))
     if not values or not all(0 <= value <= 10 for value in values):
         raise UsageError(f"temperatures {values}: give one or more numbers from 0 to 10, e.g. 0.4")
     if samples < 1 or batch < 1:
         raise UsageError(f"samples {samples}, batch {batch}: both must be at least 1")
+    chosen = (ANCHORS if anchors else ()) if isinstance(anchors, bool) else tuple(anchors)
+    for anchor in chosen:
+        if anchor not in ANCHORS:
+            raise unknown_name("anchor", anchor, ANCHORS)
+    if human_likeness and not any(judge.covers(example, HUMAN_LIKENESS) for example in examples):
+        raise UsageError(f"judge {judge.name!r} cannot say how human a text reads: use a language model as the judge")
+    ask_states = bool(card.states) if state_prompts is None else state_prompts
+    free = not asks_a_server(judge, examples)
+    labeller = labeller_of(judge) if population or (population is None and free) else None
+    if population and labeller is None:
+        raise UsageError(
+            f"judge {judge.name!r} cannot sort replies by stance and emotion: use a language model as the judge"
+        )
+    method = card.method + ("-think" if card.method == "base" and simulator.think else "")
+    known = not isinstance(simulator, Recorded) or simulator.known
     return Settings(
-        name=name or method,
+        name=name or (simulator.name if isinstance(simulator, Recorded) else method),
         method=method,
         think=simulator.think,
         model=model or simulator.name,
-        prompts=PromptInfo(name=prompts.name, version=prompts.version, fingerprint=prompts.fingerprint),
+        step=card.step,
+        model_seed=card.seed,
+        prompts=PromptInfo(name=prompts.name, version=prompts.version, fingerprint=prompts.fingerprint)
+        if known
+        else PromptInfo(name="their own", version="unknown", fingerprint=""),
         data=DataInfo(
             source=source or examples[0].source,
             fingerprint=fingerprint(examples),
@@ -197,101 +257,13 @@ def make_settings(
         samples=samples,
         judged_states=tuple(prompts.states) if states else (),
         asked_states=tuple(card.states or prompts.states) if ask_states else (),
-        with_anchors=anchors,
+        anchors=tuple(anchor for anchor in ANCHORS if anchor in chosen),
+        anchor_states=states and (free if anchor_states is None else anchor_states),
+        with_human_likeness=human_likeness,
+        population=labeller.name if labeller is not None else "",
         seed=seed,
         batch=batch,
     )
-
-
-def _run(
-    simulator: Answers,
-    judge: Judge,
-    settings: Settings,
-    batches: Sequence[Batch],
-    file: Path,
-    progress: Progress | None,
-) -> list[Record]:
-    """Does what is not done yet; returns all records in the order of the batches."""
-    kept = {(record.part, record.id, record.sample): record for record in read_records(file)}
-    if kept:
-        # Without the line that a kill may have cut in two.
-        write_whole(file, "".join(record.line() for record in kept.values()))
-    total = sum(len(batch.examples) * batch.samples for batch in batches)
-    records: list[Record] = []
-    for batch in batches:
-        keys = [(batch.part, example.id, sample) for example in batch.examples for sample in range(batch.samples)]
-        known = [kept[key] for key in keys if key in kept]
-        if len(known) < len(keys):
-            drafts = _texts(simulator, settings, batch)
-            done = _judged(judge, batch, drafts)
-            append_records(file, done)
-        elif any(record.failed for record in known):
-            done = _judged(judge, batch, known)
-        else:
-            done = known
-        records += done
-        if progress is not None:
-            progress(len(records), total)
-    write_whole(file, "".join(record.line() for record in records))
-    return records
-
-
-def _texts(simulator: Answers, settings: Settings, batch: Batch) -> list[Record]:
-    """The texts of a batch, unjudged: example by example, sample by sample."""
-    by, target, temperature = batch.part
-    if temperature is None:
-        columns = [[Reply(text=example.response) for example in batch.asked]]
-    else:
-        columns = [
-            simulator.replies(
-                batch.asked,
-                target,
-                temperature=temperature,
-                seed=batch_seed(settings.seed, batch.part, batch.number, sample),
-            )
-            for sample in range(batch.samples)
-        ]
-    return [
-        Record(
-            id=example.id,
-            user_id=example.user_id,
-            by=by,
-            target=target,
-            temperature=temperature,
-            sample=sample,
-            text=column[place].text,
-            thinking=column[place].thinking,
-            states=column[place].states,
-            faults=column[place].faults,
-            note=note,
-        )
-        for place, (example, note) in enumerate(zip(batch.examples, batch.notes, strict=True))
-        for sample, column in enumerate(columns)
-    ]
-
-
-def _judged(judge: Judge, batch: Batch, records: Sequence[Record]) -> list[Record]:
-    """The records with verdicts; those that have all of theirs are not judged again."""
-    rows = [records[start : start + batch.samples] for start in range(0, len(records), batch.samples)]
-    asked = [
-        (place, target, Group(example=example, target=target, replies=tuple(record.reply for record in row)))
-        for place, (example, row) in enumerate(zip(batch.examples, rows, strict=True))
-        for target in batch.judged
-        if any(target not in record.verdicts for record in row) and judge.covers(example, target)
-    ]
-    verdicts = [[dict(record.verdicts) for record in row] for row in rows]
-    failed: list[dict[str, str]] = [{} for _ in rows]
-    for (place, target, _), answer in zip(asked, judge.judge_all([group for *_, group in asked]), strict=True):
-        if isinstance(answer, JudgeError):
-            failed[place][target] = " ".join(str(answer).split())
-            continue
-        for own, verdict in zip(verdicts[place], answer, strict=True):
-            own[target] = verdict
-    return [
-        record.model_copy(update={"verdicts": verdicts[place][sample], "failed": failed[place]})
-        for place, row in enumerate(rows)
-        for sample, record in enumerate(row)
-    ]
 
 
 def _agree(folder: Path, settings: Settings) -> None:

@@ -1,24 +1,25 @@
 """The scores of one simulator, computed from its records alone; ``scores.json``."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from humanlm.errors import UsageError
-from humanlm.evaluation.records import ANCHORS, Cases, Part, Record, cases, mean_cases
-from humanlm.example import Example
+from humanlm.evaluation.records import Cases, Part, Record, cases, mean_cases
 from humanlm.files import write_whole
-from humanlm.metrics.diversity import distinct_n, unique_share
-from humanlm.metrics.intervals import DIGITS, Estimate, estimate
-from humanlm.metrics.lengths import length_ratio, mean_words
+from humanlm.judging.llm import HUMAN_LIKENESS
+from humanlm.judging.panel import Agreement
+from humanlm.metrics.diversity import crowd_similarity, distinct_n, unique_share
+from humanlm.metrics.intervals import Estimate, estimate
+from humanlm.metrics.lengths import mean_words
+from humanlm.metrics.population import Fidelity
+from humanlm.metrics.variance import VarianceSplit
+from humanlm.metrics.voice import assistant_rate
 from humanlm.states import RESPONSE
-from humanlm.world.generator import SOURCE as WORLD
 
 SCORES = "scores.json"
-LOW_FORMAT = 0.05
 
 
 class _Data(BaseModel):
@@ -50,6 +51,8 @@ class Settings(_Data):
         method: How it was made, as its card says.
         think: Whether it reasons before it replies.
         model: What was loaded.
+        step: Updates the model had, by its card: checkpoints of one run are told apart by it.
+        model_seed: The seed it was trained with.
         prompts: The templates it is asked with.
         data: The examples.
         judge: The judge's name.
@@ -57,7 +60,10 @@ class Settings(_Data):
         samples: Samples a prompt (one at temperature 0).
         judged_states: Dimensions on which the response is compared with the real response.
         asked_states: Dimensions that the simulator is asked for directly.
-        with_anchors: Whether the judge is calibrated.
+        anchors: What else is scored, to calibrate the judge and to see how personal the replies are.
+        anchor_states: Whether real replies are compared along the states too.
+        with_human_likeness: Whether the judge says how human replies read.
+        population: Who sorted the replies by stance and emotion; empty if nobody did.
         seed: Of generation, anchors and resampling.
         batch: Examples handled at once.
     """
@@ -66,6 +72,8 @@ class Settings(_Data):
     method: str
     think: bool
     model: str
+    step: int = 0
+    model_seed: int = 0
     prompts: PromptInfo
     data: DataInfo
     judge: str
@@ -73,24 +81,41 @@ class Settings(_Data):
     samples: int = Field(ge=1)
     judged_states: tuple[str, ...] = ()
     asked_states: tuple[str, ...] = ()
-    with_anchors: bool = True
+    anchors: tuple[str, ...] = ()
+    anchor_states: bool = False
+    with_human_likeness: bool = False
+    population: str = ""
     seed: int = 0
     batch: int = Field(default=64, ge=1)
 
 
 class Texts(_Data):
-    """The outside of a set of texts."""
+    """The outside of a set of texts.
+
+    Attributes:
+        mean_words: Words a text.
+        distinct_1: Different words as a share of all.
+        distinct_2: Likewise pairs of neighbouring words.
+        distinct_3: Likewise triples.
+        unique: Texts that differ from all others, as a share.
+        crowd_similarity: Word overlap between texts of different people.
+        assistant_rate: Share of texts in the assistant's voice.
+    """
 
     mean_words: float | None
     distinct_1: float | None
     distinct_2: float | None
     distinct_3: float | None
     unique: float | None
+    crowd_similarity: float | None = None
+    assistant_rate: float | None = None
 
     @classmethod
-    def of(cls, texts: Sequence[str]) -> "Texts":
-        """Measures texts."""
+    def of(cls, texts: Sequence[str], owners: Sequence[str]) -> "Texts":
+        """Measures texts of these owners."""
         return cls(
+            crowd_similarity=crowd_similarity(texts, owners),
+            assistant_rate=assistant_rate(texts),
             mean_words=mean_words(texts),
             distinct_1=distinct_n(texts, 1),
             distinct_2=distinct_n(texts, 2),
@@ -107,7 +132,9 @@ class AtTemperature(_Data):
         format_rate: Share of outputs that had exactly the form asked for.
         faults: How often each deviation occurred.
         length_ratio: Words of the well-formed replies by words of the real ones.
-        texts: Diversity of the first sample of each prompt, comparable with ``Scores.real``.
+        texts: The outside of the first sample of each prompt, comparable with ``Scores.real``.
+        self_similarity: Word overlap between samples of one prompt; None with one sample.
+        unanswered: Texts that the simulator did not give; missing, in no other figure.
     """
 
     response_alignment: Estimate
@@ -115,6 +142,8 @@ class AtTemperature(_Data):
     faults: dict[str, int]
     length_ratio: float | None
     texts: Texts
+    self_similarity: float | None = None
+    unanswered: int = 0
 
 
 class Scores(Settings):
@@ -129,10 +158,21 @@ class Scores(Settings):
         state_prompts: By dimension, the simulator's answer to the state prompt; empty if it was not asked.
         state_prompts_mean: Likewise.
         by_temperature: Everything about the replies.
-        anchors: What the judge gives the truth, another user's reply, and replies under another user's persona.
+        anchor_scores: What the judge gives each anchor: the truth, another user's reply, replies under another's persona and
+            under none, and the replies compared with what another user really wrote to the same.
+        anchor_state_alignment: By anchor and dimension, where real replies were compared along the states.
+        personal: By anchor (``other_persona``, ``no_persona``, ``mismatched``), how much higher the replies score for the person
+            they were meant for; paired. About 0 means that they would suit anybody.
         other_user_found: How near the other users' replies were, in examples.
-        real: The real responses' own diversity.
+        real: The real responses' own outside.
         embedding_similarity: Mean cosine of reply and real reply; None if it was not measured.
+        human_likeness: How human the replies read, by the judge; None if it was not asked.
+        real_human_likeness: The real ones.
+        fidelity: By dimension, how categories are spread over users, simulated against real.
+        importance: By dimension, Pearson's r between state alignment and response alignment over examples.
+        variance: Of response alignment, split into user, example and sample.
+        judges: With several judges: each one's mean response alignment.
+        judge_agreement: With several judges: by target, how far they agree on the replies.
         notes: What a reader must know before reading the figures.
     """
 
@@ -144,10 +184,19 @@ class Scores(Settings):
     format_rate: float
     length_ratio: float | None
     by_temperature: dict[str, AtTemperature]
-    anchors: dict[str, Estimate]
+    anchor_scores: dict[str, Estimate]
+    anchor_state_alignment: dict[str, dict[str, Estimate]] = Field(default_factory=dict)
+    personal: dict[str, Estimate] = Field(default_factory=dict)
     other_user_found: dict[str, int]
     real: Texts
     embedding_similarity: Estimate | None = None
+    human_likeness: Estimate | None = None
+    real_human_likeness: Estimate | None = None
+    fidelity: dict[str, Fidelity] = Field(default_factory=dict)
+    importance: dict[str, Estimate] = Field(default_factory=dict)
+    variance: VarianceSplit | None = None
+    judges: dict[str, Estimate] = Field(default_factory=dict)
+    judge_agreement: dict[str, Agreement] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> None:
@@ -225,10 +274,20 @@ class Tables:
         """The mean over the state prompts."""
         return mean_cases([self.state_prompt(dimension) for dimension in self.settings.asked_states])
 
-    def anchor(self, name: str) -> Cases:
-        """What an anchor scores."""
-        temperature = self.settings.temperatures[0] if name == "other_persona" else None
-        return self._cases(Part(name, RESPONSE, temperature), RESPONSE)  # type: ignore[arg-type]
+    def anchor(self, name: str, target: str = RESPONSE) -> Cases:
+        """What an anchor scores, as a response or along one dimension."""
+        temperature = None if name in ("truth", "other_user") else self.settings.temperatures[0]
+        return self._cases(Part(name, RESPONSE, temperature), target)  # type: ignore[arg-type]
+
+    def human(self, *, real: bool = False) -> Cases:
+        """How human the replies read, or the real ones."""
+        if real:
+            return self._cases(Part("truth", RESPONSE, None), HUMAN_LIKENESS)
+        return self._cases(Part("simulator", RESPONSE, self.settings.temperatures[0]), HUMAN_LIKENESS)
+
+    def headline(self) -> Sequence[Record]:
+        """The replies at the headline temperature, all samples."""
+        return self.records(Part("simulator", RESPONSE, self.settings.temperatures[0]))
 
     def estimate(self, table: Cases) -> Estimate:
         """A table's mean, its interval clustered by user."""
@@ -238,97 +297,3 @@ class Tables:
 
 Similarity = Callable[[Sequence[tuple[str, str]]], list[float]]
 """Similarities of pairs of texts, in [-1, 1]."""
-
-
-def compute_scores(
-    settings: Settings, examples: Sequence[Example], records: Sequence[Record], similarity: Similarity | None = None
-) -> Scores:
-    """Computes all scores of an evaluation.
-
-    Args:
-        settings: The evaluation's.
-        examples: What was evaluated, in order.
-        records: All generations and verdicts.
-        similarity: Of reply and real reply, if that is to be measured.
-    """
-    tables = Tables(settings, records, {example.id: example.user_id for example in examples})
-    real = {example.id: example.response for example in examples}
-    temperatures = {temperature_key(value): _at(value, tables, real) for value in settings.temperatures}
-    headline = temperatures[temperature_key(settings.temperatures[0])]
-    anchors: dict[str, Estimate] = {name: tables.estimate(table) for name in ANCHORS if (table := tables.anchor(name))}
-    return Scores(
-        **dict(settings),
-        response_alignment=headline.response_alignment,
-        state_alignment={name: tables.estimate(tables.state(name)) for name in settings.judged_states},
-        state_alignment_mean=tables.estimate(tables.state_mean()) if settings.judged_states else None,
-        state_prompts={name: tables.estimate(tables.state_prompt(name)) for name in settings.asked_states},
-        state_prompts_mean=tables.estimate(tables.state_prompt_mean()) if settings.asked_states else None,
-        format_rate=headline.format_rate,
-        length_ratio=headline.length_ratio,
-        by_temperature=temperatures,
-        anchors=anchors,
-        other_user_found=dict(Counter(record.note for record in records if record.by == "other_user")),
-        real=Texts.of(list(real.values())),
-        embedding_similarity=_similar(settings, tables, real, similarity) if similarity else None,
-        notes=_notes(headline, anchors, examples),
-    )
-
-
-def _at(temperature: float, tables: Tables, real: Mapping[str, str]) -> AtTemperature:
-    own = tables.records(Part("simulator", RESPONSE, temperature))
-    good = [record for record in own if not record.faults]
-    return AtTemperature(
-        response_alignment=tables.estimate(tables.response(temperature)),
-        format_rate=round(len(good) / len(own), DIGITS),
-        faults=dict(Counter(str(fault) for record in own for fault in record.faults)),
-        length_ratio=length_ratio([record.text for record in good], [real[record.id] for record in good]),
-        texts=Texts.of([record.text for record in own if record.sample == 0]),
-    )
-
-
-def _similar(settings: Settings, tables: Tables, real: Mapping[str, str], similarity: Similarity) -> Estimate:
-    """Mean similarity of each example's replies to the real one."""
-    own = tables.records(Part("simulator", RESPONSE, settings.temperatures[0]))
-    found: dict[str, list[float]] = {}
-    for record, value in zip(own, similarity([(record.text, real[record.id]) for record in own]), strict=True):
-        found.setdefault(record.id, []).append(value)
-    return tables.estimate({key: sum(values) / len(values) for key, values in found.items()})
-
-
-def _notes(headline: AtTemperature, anchors: Mapping[str, Estimate], examples: Sequence[Example]) -> tuple[str, ...]:
-    notes: list[str] = []
-    if all(example.source == WORLD for example in examples):
-        notes.append(
-            "These people are invented: the examples come from the controlled world, whose users follow known rules."
-        )
-    alignment = headline.response_alignment
-    if headline.format_rate < LOW_FORMAT:
-        rate = headline.format_rate
-        share = f"Only {rate:.1%} of the outputs had" if rate else "No output had"
-        others = "the others score" if rate else "all score"
-        notes.append(
-            f"{share} the form that was asked for, and {others} 0 by "
-            f"rule: these figures say nothing about how well the model simulates people."
-        )
-    if alignment.missing:
-        notes.append(f"The judge gave no verdict on {alignment.missing} of {alignment.n + alignment.missing} replies.")
-    judged = alignment.n + alignment.missing
-    if judged < len(examples):
-        notes.append(
-            f"{len(examples) - judged} of {len(examples)} real responses say nothing that this judge can compare."
-        )
-    if alignment.users < 2:
-        notes.append("All scored responses are one person's, so there is no interval.")
-    other, mine = anchors.get("other_user"), alignment.mean
-    if (
-        other
-        and other.mean is not None
-        and mine is not None
-        and mine < other.mean
-        and headline.format_rate >= LOW_FORMAT
-    ):
-        notes.append(
-            f"Another user's real reply scores {other.mean:.3f}, more than the simulator's own replies: "
-            f"no better than saying what somebody else said."
-        )
-    return tuple(notes)

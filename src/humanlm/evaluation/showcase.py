@@ -1,16 +1,19 @@
 """The examples a report shows side by side: chosen by rule from the whole range of scores, never by taste."""
 
+import json
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from humanlm.evaluation.comparison import Evaluation
+from humanlm.evaluation.opening import Evaluation
 from humanlm.evaluation.records import Part, Record, mean_cases
 from humanlm.example import Example
+from humanlm.files import appearing_whole
 from humanlm.judging import Verdict
 from humanlm.states import RESPONSE
 
-SHOWN = 10
+SHOWN = 60
 HIT, PARTLY = 0.75, 0.25
 """A key point counts as hit from 0.75 on, as partly hit from 0.25 on."""
 
@@ -46,11 +49,13 @@ class Answer(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """An example with everybody's replies."""
+    """An example with everybody's replies; ``score`` is the mean over simulators, ``stratum`` its fifth of the ranking."""
 
     example: Example
     true_states: dict[str, str]
     answers: tuple[Answer, ...]
+    score: float | None = None
+    stratum: int = 1
 
 
 def choose(evaluations: Sequence[Evaluation], number: int = SHOWN) -> list[Example]:
@@ -87,18 +92,63 @@ def show(evaluations: Sequence[Evaluation], series: Sequence[int], number: int =
     for item in evaluations:
         part = Part("simulator", RESPONSE, item.scores.temperatures[0])
         places.append({record.id: record for record in item.records if record.part == part and record.sample == 0})
-    return [
-        Shown(
-            example,
-            _true_states(example),
-            tuple(
-                _answer(item.name, colour, records[example.id])
-                for item, colour, records in zip(evaluations, series, places, strict=True)
-                if example.id in records
-            ),
+    chosen = choose(evaluations, number)
+    found = []
+    for place, example in enumerate(chosen):
+        answers = tuple(
+            _answer(item.name, colour, records[example.id])
+            for item, colour, records in zip(evaluations, series, places, strict=True)
+            if example.id in records
         )
-        for example in choose(evaluations, number)
-    ]
+        scores = [answer.verdict.score for answer in answers if answer.verdict is not None]
+        mean = sum(scores) / len(scores) if scores else None
+        found.append(Shown(example, _true_states(example), answers, mean, 1 + place * STRATA // len(chosen)))
+    return found
+
+
+STRATA = 5
+
+
+def write_samples(file: Path, evaluations: Mapping[str, Sequence[Evaluation]]) -> None:
+    """Writes every example with everybody's replies and verdicts, one JSON object a line: what the page has no room for."""
+    with appearing_whole(file) as part, part.open("w", encoding="utf-8") as stream:
+        for data, items in evaluations.items():
+            for row in _sample_rows(items):
+                stream.write(json.dumps({"data": data, **row} if data else row, ensure_ascii=False) + "\n")
+
+
+def _sample_rows(evaluations: Sequence[Evaluation]) -> Iterator[dict[str, Any]]:
+    places: list[dict[str, list[Record]]] = []
+    for item in evaluations:
+        by_id: dict[str, list[Record]] = {}
+        for record in item.tables.headline():
+            by_id.setdefault(record.id, []).append(record)
+        places.append(by_id)
+    for example in evaluations[0].examples:
+        replies = [
+            {
+                "simulator": item.name,
+                "sample": record.sample,
+                "thinking": record.thinking,
+                "text": record.text,
+                "faults": [str(fault) for fault in record.faults],
+                "scores": {target: round(verdict.score, 4) for target, verdict in record.verdicts.items()},
+                "verdict": record.verdicts[RESPONSE].model_dump(mode="json", exclude_defaults=True)
+                if RESPONSE in record.verdicts
+                else None,
+                "failed": record.failed,
+            }
+            for item, records in zip(evaluations, places, strict=True)
+            for record in records.get(example.id, [])
+        ]
+        context = [{"author": turn.author, "text": turn.text} for turn in example.context]
+        yield {
+            "id": example.id,
+            "user_id": example.user_id,
+            "context": context,
+            "real": example.response,
+            "replies": replies,
+        }
 
 
 def pieces(thinking: str) -> tuple[tuple[str, str], ...]:

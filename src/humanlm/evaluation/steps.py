@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from humanlm.evaluation.anchors import other_personas, other_replies
+from humanlm.evaluation.anchors import ANYWHERE, other_personas, other_replies
 from humanlm.evaluation.records import Part
 from humanlm.evaluation.scores import Settings
-from humanlm.example import Example
+from humanlm.example import Example, Persona
 from humanlm.judging import Judge
 from humanlm.judging.base import Estimate, expected_cost
+from humanlm.judging.llm import HUMAN_LIKENESS
 from humanlm.states import RESPONSE
 
 _ESTIMATED = 50
@@ -44,28 +45,39 @@ class Plan(NamedTuple):
         examples: Examples scored.
         generations: Texts the simulator writes.
         groups: Groups the judge sees at most (malformed outputs need no judge).
-        judge_cost: What these would take at most.
+        labelled: Texts that are sorted by stance and emotion; short calls, where a language model does it.
+        judge_cost: What judging would take at most, without the sorting.
     """
 
     examples: int
     generations: int
     groups: int
+    labelled: int
     judge_cost: Estimate
 
 
-def plan(settings: Settings, examples: Sequence[Example], judge: Judge, pool: Sequence[Example] | None = None) -> Plan:
-    """Counts what an evaluation would do, without doing it."""
+def plan(settings: Settings, batches: Sequence[Batch], judge: Judge, *, recorded: bool = False) -> Plan:
+    """Counts what an evaluation would do, without doing it.
+
+    Args:
+        settings: The evaluation's.
+        batches: Its steps.
+        judge: Who would judge.
+        recorded: Whether the texts are there already.
+    """
     generations = groups = 0
     first: list[tuple[Example, str]] = []
-    for batch in make_batches(settings, examples, judge, pool or examples):
-        if batch.part.by in ("simulator", "other_persona"):
+    for batch in batches:
+        if batch.part.by in ("simulator", "other_persona", "no_persona") and not recorded:
             generations += len(batch.examples) * batch.samples
         pairs = [
             (example, target) for example in batch.examples for target in batch.judged if judge.covers(example, target)
         ]
         groups += len(pairs)
         first += pairs[: max(0, _ESTIMATED - len(first))]
-    return Plan(len(examples), generations, groups, expected_cost(judge, first, settings.samples, groups))
+    labelled = 2 * settings.data.examples if settings.population else 0
+    cost = expected_cost(judge, first, settings.samples, groups)
+    return Plan(settings.data.examples, generations, groups, labelled, cost)
 
 
 def make_batches(
@@ -84,19 +96,37 @@ def make_batches(
             ours, theirs, said = zip(*whole[start : start + settings.batch], strict=True)
             yield Batch(part, number, ours, theirs, said, samples, judged)
 
+    real = tuple(settings.judged_states) if settings.anchor_states else ()
+    human = (HUMAN_LIKENESS,) if settings.with_human_likeness else ()
     for temperature in settings.temperatures:
-        judged = (RESPONSE, *settings.judged_states) if temperature == headline else (RESPONSE,)
+        judged = (RESPONSE, *settings.judged_states, *human) if temperature == headline else (RESPONSE,)
         samples = settings.samples if temperature > 0 else 1
         yield from cut(Part("simulator", RESPONSE, temperature), examples, None, samples, judged)
     for state in settings.asked_states:
         yield from cut(Part("simulator", state, headline), examples, None, 1, (state,))
-    if settings.with_anchors:
-        yield from cut(Part("truth", RESPONSE, None), examples, None, 1, (RESPONSE,))
-        if others := other_replies(examples, pool, seed=settings.seed):
-            theirs, notes = zip(*others, strict=True)
-            yield from cut(Part("other_user", RESPONSE, None), theirs, notes, 1, (RESPONSE,))
-        if strangers := other_personas(examples, pool, seed=settings.seed):
-            yield from cut(Part("other_persona", RESPONSE, headline), strangers, None, 1, (RESPONSE,))
+    anchors = settings.anchors
+    if "truth" in anchors or settings.population or human:
+        judged = (RESPONSE, *real, *human) if "truth" in anchors else human
+        yield from cut(Part("truth", RESPONSE, None), examples, None, 1, judged)
+    others = other_replies(examples, pool, seed=settings.seed) if {"other_user", "mismatched"} & set(anchors) else []
+    if others and "other_user" in anchors:
+        theirs, notes = zip(*others, strict=True)
+        yield from cut(Part("other_user", RESPONSE, None), theirs, notes, 1, (RESPONSE, *real))
+    if "other_persona" in anchors and (strangers := other_personas(examples, pool, seed=settings.seed)):
+        yield from cut(Part("other_persona", RESPONSE, headline), strangers, None, 1, (RESPONSE,))
+    if "no_persona" in anchors and not all(example.persona.is_empty for example in examples):
+        unknown = [example.model_copy(update={"persona": Persona()}) for example in examples]
+        yield from cut(Part("no_persona", RESPONSE, headline), unknown, None, 1, (RESPONSE,))
+    if others and "mismatched" in anchors:
+        swapped = [
+            (example.model_copy(update={"response": other.response}), note)
+            for example, (other, note) in zip(examples, others, strict=True)
+            if note != ANYWHERE
+        ]
+        part = Part("mismatched", RESPONSE, headline)
+        for number, start in enumerate(range(0, len(swapped), settings.batch)):
+            theirs, notes = zip(*swapped[start : start + settings.batch], strict=True)
+            yield Batch(part, number, theirs, theirs, notes, 1, (RESPONSE,))
 
 
 def batch_seed(seed: int, part: Part, number: int, sample: int) -> int:

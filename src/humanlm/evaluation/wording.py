@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from humanlm.evaluation.comparison import BASELINES, RESPONSE_AT, Comparison, Difference
 from humanlm.evaluation.runlog import RunLog
 from humanlm.evaluation.scores import Scores, temperature_key
+from humanlm.evaluation.suite import Table
 from humanlm.metrics.intervals import Estimate
 
 
@@ -67,7 +68,9 @@ def _gap_sentence(start: str, gap: Difference, reference: str, comparison: Compa
     share = f" ({abs(gap.relative):.0%})" if gap.relative is not None else ""
     low, high = gap.estimate.ci95 or (0.0, 0.0)
     doubt = " Chance alone could make such a difference." if low <= 0 <= high else ""
-    return f"{start} {number(abs(mean))}{share} {side} {reference}{role}{_between(gap.estimate)}.{doubt}"
+    tested = f", {p_words(gap.p_holm)} corrected" if gap.p_holm is not None else ""
+    between = f" (95% interval {interval(gap.estimate)}{tested})" if gap.estimate.ci95 else ""
+    return f"{start} {number(abs(mean))}{share} {side} {reference}{role}{between}.{doubt}"
 
 
 def _order_elsewhere(comparison: Comparison, rival: str, reference: str, measure: str) -> list[str]:
@@ -94,6 +97,31 @@ def _lead(comparison: Comparison, ours: str, theirs: str, key: str) -> bool:
     return (means[0] or 0.0) > (means[1] or 0.0)
 
 
+def suite_headline(table: Table) -> list[str]:
+    """Who leads on how many datasets, and the mean gain."""
+    leaders: dict[str, list[str]] = {}
+    for data in table.datasets:
+        means = {name: cells[data].mean for name, cells in table.cells.items() if data in cells}
+        known = {name: mean for name, mean in means.items() if mean is not None}
+        if known:
+            leaders.setdefault(max(known, key=lambda name: known[name]), []).append(data)
+    if not leaders:
+        return ["The judge gave no verdict, so there is nothing to compare."]
+    first = max(leaders, key=lambda name: len(leaders[name]))
+    others = [f"{name} on {', '.join(data)}" for name, data in leaders.items() if name != first]
+    sentences = [
+        f"Of {count(len(table.datasets), 'dataset')}, {first} has the highest response alignment on {len(leaders[first])}"
+        + (f"; {'; '.join(others)}." if others else ".")
+    ]
+    if table.mean_gain is not None and table.gain:
+        side = "above" if table.mean_gain >= 0 else "below"
+        sentences.append(
+            f"The best method that is no baseline is on average {abs(table.mean_gain):.1%} {side} the best baseline "
+            f"(mean over {count(len(table.gain), 'dataset')})."
+        )
+    return sentences
+
+
 def single_headline(scores: Scores) -> list[str]:
     """What one simulator scored, between the judge's anchors."""
     own = scores.response_alignment
@@ -103,7 +131,7 @@ def single_headline(scores: Scores) -> list[str]:
         f"{scores.name} scores {number(own.mean)} in response alignment, on a scale from 0 to 1, "
         f"on {count(own.n, 'response')} by {count(own.users, 'person')}{_between(own)}."
     ]
-    truth, other = scores.anchors.get("truth"), scores.anchors.get("other_user")
+    truth, other = scores.anchor_scores.get("truth"), scores.anchor_scores.get("other_user")
     if truth is not None and truth.mean is not None:
         rest = (
             f", another user's real reply {number(other.mean)}" if other is not None and other.mean is not None else ""
@@ -131,3 +159,10 @@ def run_headline(runs: Sequence[RunLog]) -> list[str]:
 
 def _between(estimate: Estimate) -> str:
     return f" (95% interval {interval(estimate)})" if estimate.ci95 else ""
+
+
+def p_words(p: float | None) -> str:
+    """A p-value as it stands in tables."""
+    if p is None:
+        return ""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from humanlm.errors import JudgeError, UsageError
+from humanlm.example import Example
 from humanlm.judging.base import Group, Judge, Verdict
+from humanlm.judging.llm import HUMAN_LIKENESS
 from humanlm.states import RESPONSE
 
 HUB_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -57,6 +59,10 @@ class EmbeddingJudge(Judge):
         vectors = self._model.encode(texts, normalize_embeddings=True, show_progress_bar=False, batch_size=64)
         place = {text: index for index, text in enumerate(texts)}
         return [float(vectors[place[left]] @ vectors[place[right]]) for left, right in pairs]
+
+    def covers(self, example: Example, target: str) -> bool:
+        """Everything that is a comparison with the real response; how human a text reads is none."""
+        return target != HUMAN_LIKENESS
 
     def _assess(self, groups: Sequence[Group]) -> list[list[Verdict] | JudgeError]:
         pairs = [(reply.text, group.example.response) for group in groups for reply in group.replies]
