@@ -20,9 +20,11 @@ VERBS = {
     "evaluate": "Score one simulator.",
     "compare": "Compare evaluated simulators, with intervals.",
     "report": "Make the HTML page of a run or an evaluation.",
+    "serve": "An endpoint, and a playground, in which the model is the user.",
     "judge": "Is this judge good for this data?",
     "ledger": "What the judge cost and did.",
     "world": "The controlled world, as data.",
+    "study": "Real people compared with simulators: a web app and its statistics.",
     "doctor": "Say what is installed and what would run.",
 }
 """Every verb with the line that stands in the overview: the overview must not import the verbs."""

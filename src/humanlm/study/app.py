@@ -1,0 +1,376 @@
+"""The participants' pages: server-rendered, every step stored when taken; they work without scripts."""
+
+import logging
+import re
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from starlette.exceptions import HTTPException
+
+from humanlm.study.admin import admin_routes
+from humanlm.study.config import Study
+from humanlm.study.guard import ADMIN, COOKIE, VISIT, BadRequest, Guard, Limiter, csrf, same
+from humanlm.study.journey import Arrival, Journeys, Refused, View
+from humanlm.study.people import withdraw
+from humanlm.study.steps import LETTERS
+from humanlm.study.storage import Storage, digest, new_token
+from humanlm.study.tables import ENDED, FINISHED
+from humanlm.study.worker import Worker
+
+logger = logging.getLogger("humanlm.study")
+
+_WEEK_S = 30 * 24 * 3600
+_EXTERNAL = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_WAYS = {"prolific": ("PROLIFIC_PID", "SESSION_ID"), "mturk": ("workerId", "assignmentId")}
+_BUSY = "Many people are beginning just now. Please try again in a minute."
+_PREVIEW = "ASSIGNMENT_ID_NOT_AVAILABLE"
+
+
+class Site:
+    """What all pages share: the study, its database, its limits and its templates."""
+
+    def __init__(self, study: Study, storage: Storage, worker: Worker, *, secret: str) -> None:
+        self.study, self.storage, self.worker, self.secret = study, storage, worker, secret
+        self.journeys: Journeys = worker.journeys
+        self.https = (study.server.public_url or "").startswith("https")
+        self.entries = Limiter(study.server.entries_per_minute)
+        self.requests = Limiter(study.server.requests_per_minute)
+        self.guesses = Limiter(study.server.guesses_per_minute)
+        self.templates = Environment(
+            loader=PackageLoader("humanlm.study"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self.templates.filters["paragraphs"] = paragraphs
+        self.templates.filters["prose"] = lambda text: paragraphs(re.sub(r"(?<!\n)\n(?!\n)", " ", text.strip()))
+
+    def page(
+        self, template: str, request: Request, *, status: int = 200, secret: str = "", **values: Any
+    ) -> HTMLResponse:
+        """Renders a page; its forms carry the word that only the cookie's holder knows."""
+        values = {
+            "study": self.study,
+            "csrf": csrf(secret) if secret else "",
+            "known": bool(request.cookies.get(COOKIE)),
+            **values,
+        }
+        return HTMLResponse(self.templates.get_template(template).render(values), status)
+
+    def message(self, request: Request, title: str, words: str, status: int = 200) -> HTMLResponse:
+        """A page that only says something."""
+        return self.page("message.html.j2", request, status=status, title=title, words=words)
+
+    def keep(self, response: Response, name: str, value: str, seconds: int | None = _WEEK_S) -> None:
+        """Sets a cookie that no script reads and no other site sends with a form."""
+        response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="lax", secure=self.https, path="/")
+
+    def base(self, request: Request) -> str:
+        """The address of the study as people reach it."""
+        return self.study.server.public_url or f"{request.url.scheme}://{request.url.netloc}"
+
+
+def client(request: Request) -> str:
+    """The client's address, only for counting."""
+    return request.client.host if request.client else "-"
+
+
+def form_of(request: Request, secret: str | None) -> dict[str, list[str]]:
+    """The form, if it carries the word that belongs to the cookie.
+
+    Raises:
+        BadRequest: It does not.
+    """
+    form: dict[str, list[str]] = request.scope.get("study_form", {})
+    if not secret or not same((form.get("csrf") or [""])[0], csrf(secret)):
+        raise BadRequest(403, "expired")
+    return form
+
+
+def paragraphs(text: str) -> Markup:
+    """A text with blank lines as HTML paragraphs, escaped."""
+    blocks = [block.strip() for block in re.split(r"\n\s*\n", text) if block.strip()]
+    return Markup("\n").join(
+        Markup("<p>{}</p>").format(Markup("<br>").join(escape(block).splitlines())) for block in blocks
+    )
+
+
+def make_app(site: Site) -> FastAPI:
+    """The application; the worker is started and stopped with it."""
+    from contextlib import asynccontextmanager
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> Any:
+        site.worker.start()
+        yield
+        site.worker.stop()
+
+    app = FastAPI(openapi_url=None, lifespan=life)
+    app.add_middleware(Guard, https=site.https)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    _errors(app, site)
+    _entry(app, site)
+    _steps(app, site)
+    _leaving(app, site)
+    admin_routes(app, site)
+    return app
+
+
+def _errors(app: FastAPI, site: Site) -> None:
+    @app.exception_handler(BadRequest)
+    def bad(request: Request, error: BadRequest) -> Response:
+        if error.words == "expired":
+            return site.message(
+                request,
+                "Please try once more",
+                "This page was open for too long or in another browser. Go back to the study and send it again.",
+                403,
+            )
+        return site.message(request, "That did not work", error.words, error.status)
+
+    @app.exception_handler(HTTPException)
+    def missing(request: Request, error: HTTPException) -> Response:
+        words = "There is no such page." if error.status_code == 404 else "This page cannot be used like that."
+        return site.message(request, "Not here", words, error.status_code)
+
+    @app.exception_handler(Exception)
+    def broken(request: Request, error: Exception) -> Response:
+        logger.error("page failed: %s", type(error).__name__)
+        return site.message(
+            request, "Something went wrong", "Your earlier answers are safe. Please try again in a moment.", 500
+        )
+
+
+def _entry(app: FastAPI, site: Site) -> None:
+    @app.get("/")
+    def landing(request: Request) -> Response:
+        visit = request.cookies.get(VISIT) or new_token()
+        arrival, preview = _arrival(request, site.study)
+        view = site.journeys.view(request.cookies.get(COOKIE), time.time())
+        mine = view is not None and (arrival.external_id is None or view.participant.external_id == arrival.external_id)
+        page = site.page(
+            "landing.html.j2",
+            request,
+            secret=visit,
+            mine=mine,
+            preview=preview,
+            arrival=arrival,
+            title=site.study.title,
+        )
+        site.keep(page, VISIT, visit, None)
+        return page
+
+    @app.post("/begin")
+    def begin(request: Request) -> Response:
+        form = form_of(request, request.cookies.get(VISIT))
+        if not site.entries.allow(client(request)):
+            return site.message(
+                request, "One moment, please", "Many people are beginning just now. Please try again in a minute.", 429
+            )
+        given = {
+            name: (form.get(name) or [""])[0] or None for name in ("external_id", "external_session", "invitation")
+        }
+        if given["invitation"] and not site.guesses.allow(client(request), spend=False):
+            return site.message(request, "Too many attempts", "Please wait a minute and try again.", 429)
+        if any(value is not None and not _EXTERNAL.fullmatch(value) for value in given.values()):
+            raise BadRequest(400, "The address you came by is not whole.")
+        by = site.study.recruiting.via
+        arrival = Arrival(by if by in ("open", "invitation") or given["external_id"] else "none", **given)
+        try:
+            token = site.journeys.begin(arrival, time.time())
+        except Refused as error:
+            site.guesses.allow(client(request))
+            return site.message(request, "You cannot begin here", str(error), 403)
+        return _go(site, token)
+
+    @app.get("/resume/{token}")
+    def resume(request: Request, token: str) -> Response:
+        visit = request.cookies.get(VISIT) or new_token()
+        page = site.page("resume.html.j2", request, secret=visit, token=token[:100], title="Go on with the study")
+        site.keep(page, VISIT, visit, None)
+        return page
+
+    @app.post("/resume")
+    def resumed(request: Request) -> Response:
+        form = form_of(request, request.cookies.get(VISIT))
+        token = (form.get("token") or [""])[0]
+        if not site.guesses.allow(client(request), spend=False):
+            return site.message(request, "Too many attempts", "Please wait a minute and try again.", 429)
+        if site.journeys.view(token, time.time()) is None:
+            site.guesses.allow(client(request))
+            return site.message(
+                request, "This link is not known", "Please use the whole link that the study gave you.", 403
+            )
+        return _go(site, token)
+
+    @app.get("/later")
+    def later(request: Request) -> Response:
+        token = _token(request)
+        if site.journeys.view(token, time.time()) is None:
+            return RedirectResponse("/", 303)
+        link = f"{site.base(request)}/resume/{token}"
+        return site.page("later.html.j2", request, title="Go on later", link=link)
+
+
+def _go(site: Site, token: str) -> Response:
+    response = RedirectResponse("/study", 303)
+    site.keep(response, COOKIE, token)
+    return response
+
+
+def _token(request: Request) -> str:
+    return request.cookies.get(COOKIE) or ""
+
+
+def _arrival(request: Request, study: Study) -> tuple[Arrival, bool]:
+    """Who comes, from the address; and whether it is only a preview that cannot begin."""
+    via, query = study.recruiting.via, request.query_params
+    if via == "invitation":
+        return Arrival("invitation", invitation=query.get("invitation")), False
+    if via not in _WAYS:
+        return Arrival(), False
+    person, session = (query.get(name) for name in _WAYS[via])
+    return Arrival(via, person, session), session == _PREVIEW
+
+
+def _steps(app: FastAPI, site: Site) -> None:
+    def allowed(request: Request) -> bool:
+        return site.requests.allow(digest(_token(request)) if _token(request) else client(request))
+
+    def slow_down(request: Request) -> Response:
+        return site.message(request, "A little slower, please", "Nothing is lost. Please wait a moment and go on.", 429)
+
+    @app.get("/study")
+    def current(request: Request, kept: str = "") -> Response:
+        view = site.journeys.view(_token(request), time.time())
+        if view is None:
+            return RedirectResponse("/", 303)
+        return RedirectResponse(_place(view) + ("?kept=1" if kept and view.page else ""), 303)
+
+    @app.get("/study/{name}")
+    def step(request: Request, name: str, kept: str = "") -> Response:
+        if not allowed(request):
+            return slow_down(request)
+        view = site.journeys.view(_token(request), time.time())
+        if view is None:
+            return RedirectResponse("/", 303)
+        if view.page is None:
+            return RedirectResponse("/done", 303)
+        if view.page.name != name:
+            past = site.journeys.answered(_token(request), name)
+            if past is None:
+                return RedirectResponse(_place(view), 303)
+            page, answers = past
+            return site.page("past.html.j2", request, title=page.title, page=page, answers=answers, go_on=_place(view))
+        return _render(site, request, view, kept=bool(kept))
+
+    @app.post("/study/{name}")
+    def take(request: Request, name: str) -> Response:
+        if not allowed(request):
+            return slow_down(request)
+        form, now = form_of(request, _token(request)), time.time()
+        if form.get("action") == ["later"]:
+            site.journeys.save_draft(_token(request), name, form, now)
+            return RedirectResponse("/later", 303)
+        outcome = site.journeys.take(_token(request), name, form, now)
+        if outcome is None:
+            return RedirectResponse("/", 303)
+        if outcome.result == "taken":
+            site.worker.wake()
+        elif outcome.result == "faulty":
+            view = site.journeys.view(_token(request), now)
+            if view is not None and view.page is not None and view.page.name == name:
+                return _render(site, request, view, faults=outcome.faults, status=422)
+        view = site.journeys.view(_token(request), now)
+        place = _place(view) if view is not None else "/"
+        return RedirectResponse(place if outcome.result == "taken" or place == "/done" else f"{place}?kept=1", 303)
+
+    @app.post("/draft/{name}")
+    def draft(request: Request, name: str) -> Response:
+        if not allowed(request):
+            return Response(status_code=429)
+        kept = site.journeys.save_draft(_token(request), name, form_of(request, _token(request)), time.time())
+        return Response(status_code=204 if kept else 409)
+
+    @app.get("/ready")
+    def ready(request: Request) -> Response:
+        if not allowed(request):
+            return Response(status_code=429)
+        view = site.journeys.view(_token(request), time.time())
+        return JSONResponse({"ready": view is None or view.page is None or view.page.kind != "wait"})
+
+
+def _place(view: View) -> str:
+    return f"/study/{quote(view.page.name)}" if view.page is not None else "/done"
+
+
+def _render(
+    site: Site,
+    request: Request,
+    view: View,
+    *,
+    faults: dict[str, str] | None = None,
+    kept: bool = False,
+    status: int = 200,
+) -> Response:
+    assert view.page is not None
+    template = {"wait": "wait.html.j2", "consent": "consent.html.j2"}.get(view.page.kind, "step.html.j2")
+    return site.page(
+        template,
+        request,
+        status=status,
+        secret=_token(request),
+        study=view.study,
+        title=view.page.title,
+        page=view.page,
+        view=view,
+        faults=faults or {},
+        draft=view.draft,
+        letters=LETTERS,
+        kept=kept,
+        **{"stimulus": None, "response": None, "replies": [], "ranking": [], **view.context},
+    )
+
+
+def _leaving(app: FastAPI, site: Site) -> None:
+    @app.get("/done")
+    def done(request: Request) -> Response:
+        view = site.journeys.view(_token(request), time.time())
+        if view is None:
+            return RedirectResponse("/", 303)
+        if view.participant.status not in (FINISHED, ENDED):
+            return RedirectResponse(_place(view), 303)
+        code, link = view.participant.completion_code or "", view.study.recruiting.completion_link
+        finished = view.participant.status == FINISHED
+        address = link.replace("{code}", quote(code)) if link and finished else None
+        title, shown = ("Thank you", code) if finished else ("The study ends here", None)
+        return site.page("done.html.j2", request, study=view.study, link=address, title=title, code=shown)
+
+    @app.get("/withdraw")
+    def ask(request: Request) -> Response:
+        if site.journeys.view(_token(request), time.time()) is None:
+            return RedirectResponse("/", 303)
+        return site.page("withdraw.html.j2", request, title="Withdraw from the study", secret=_token(request))
+
+    @app.post("/withdraw")
+    def gone(request: Request) -> Response:
+        form_of(request, _token(request))
+        view = site.journeys.view(_token(request), time.time())
+        if view is not None:
+            withdraw(site.storage, view.participant.id, actor="participant", now=time.time())
+        response = site.message(
+            request, "You have withdrawn", "Your answers have been deleted. Thank you for your time."
+        )
+        response.delete_cookie(COOKIE, path="/")
+        return response
+
+
+__all__ = ["ADMIN", "Site", "make_app"]

@@ -1,0 +1,429 @@
+"""A study is a YAML file: what people see and answer, who simulates them, and how they are recruited."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from humanlm.errors import UsageError, unknown_name
+from humanlm.states import STATES, StateDimension
+from humanlm.study.questions import Question
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Ethics(_Strict):
+    """What a review board and a participant want to know; shown on the consent page and kept with the data."""
+
+    approval: str = Field(min_length=1)
+    retention: str = Field(min_length=1)
+    payment: str = Field(min_length=1)
+    contact: str = Field(min_length=1)
+
+
+class Consent(_Strict):
+    """The consent text, and the boxes that must all be ticked."""
+
+    text: str = Field(min_length=1)
+    boxes: tuple[str, ...] = Field(min_length=1)
+
+    @property
+    def version(self) -> str:
+        """A digest of every word agreed to, 16 hex digits."""
+        return hashlib.sha256(json.dumps([self.text, *self.boxes]).encode()).hexdigest()[:16]
+
+
+class Page(_Strict):
+    """One page of the questionnaire."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    title: str = Field(min_length=1)
+    intro: str = ""
+    questions: tuple[Question, ...] = Field(min_length=1)
+
+
+class Stimulus(_Strict):
+    """What participants react to."""
+
+    id: str = Field(pattern=_NAME)
+    text: str = Field(min_length=1)
+    title: str = ""
+    author: str = "somebody"
+
+
+class StudySimulator(_Strict):
+    """One simulator.
+
+    Attributes:
+        name: In results; participants never see it.
+        model: A run folder, a Hugging Face folder, a Hub id, or ``api:provider/model``.
+        url: An OpenAI-compatible server that has loaded the model.
+        served_as: The model's name there.
+        think: Whether it reasons first; by default as it was trained.
+        prompts: A prompt set instead of its own.
+        temperature: Of sampling.
+        max_new_tokens: By default as the model says.
+        replies: Instead of a model: replies written beforehand, by stimulus. For trying out, and for fixed baselines.
+        attempts: Tries before it is left out for a participant.
+        concurrency: Replies at once; by default 1 for a model in this process, 16 for one elsewhere.
+    """
+
+    name: str = Field(pattern=_NAME)
+    model: str | None = None
+    url: str | None = None
+    served_as: str | None = None
+    think: bool | None = None
+    prompts: str | None = None
+    temperature: float = Field(default=0.4, ge=0, le=2)
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    replies: dict[str, str] | None = None
+    attempts: int = Field(default=3, ge=1, le=10)
+    concurrency: int | None = Field(default=None, ge=1, le=256)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "StudySimulator":
+        if (self.model is None) == (self.replies is None):
+            raise ValueError(f"simulator {self.name!r}: give either `model` or `replies`")
+        return self
+
+    @property
+    def at_once(self) -> int:
+        """Replies it may write at the same time."""
+        if self.concurrency is not None:
+            return self.concurrency
+        elsewhere = self.url is not None or self.replies is not None or str(self.model).startswith("api:")
+        return 16 if elsewhere else 1
+
+
+class PersonaMaker(_Strict):
+    """How answers become a persona: ``answers`` tells them as they are; ``model`` has a language model write it."""
+
+    by: Literal["answers", "model"] = "answers"
+    model: str | None = None
+    url: str | None = None
+    attempts: int = Field(default=3, ge=1, le=10)
+
+    @model_validator(mode="after")
+    def _model_is_named(self) -> "PersonaMaker":
+        if (self.by == "model") != (self.model is not None):
+            raise ValueError("persona: `by: model` needs `model: provider/model`, `by: answers` takes none")
+        return self
+
+
+class Response(_Strict):
+    """What people write about a stimulus."""
+
+    instruction: str = "Write what you would really answer."
+    min_words: int = Field(default=20, ge=1)
+    max_words: int = Field(default=600, ge=1)
+
+
+class StateQuestions(_Strict):
+    """The state dimensions that people describe in their own words.
+
+    Attributes:
+        min_words: Of each.
+        dimensions: Name to question; the paper's names may stand alone.
+        more: Questions beside them, for instance attention checks.
+    """
+
+    min_words: int = Field(default=10, ge=0)
+    dimensions: dict[str, str]
+    more: tuple[Question, ...] = ()
+
+    @field_validator("dimensions", mode="before")
+    @classmethod
+    def _known_or_described(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            unknown = [name for name in value if name not in OWN_WORDS]
+            if unknown:
+                raise ValueError(str(unknown_name("state dimension", str(unknown[0]), OWN_WORDS)))
+            return {name: OWN_WORDS[name] for name in value}
+        return value
+
+    @field_validator("dimensions")
+    @classmethod
+    def _tag_names(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            StateDimension(name=name, description=text)
+        return value
+
+
+OWN_WORDS: Mapping[str, str] = {
+    "stance": "Where do you stand, and toward whom or what? Say how firmly you agree or disagree.",
+    "emotion": "What do you feel as you read this, how strongly, and about whom or what?",
+    "belief": "Which general conviction of yours, about people or the world, is behind your answer?",
+    "value": "What matters most to you here: what ought to count?",
+    "goal": "What would you like your answer to bring about, and in whom?",
+    "communication": "How did you put it: in which tone, how directly, and built in which way?",
+}
+"""The paper's six dimensions, asked of the person."""
+
+assert set(OWN_WORDS) == set(STATES)
+
+
+class Ratings(_Strict):
+    """How people compare replies with their own.
+
+    Attributes:
+        min: Lowest mark.
+        max: Highest mark.
+        labels: Words for marks of similarity; the report tells the share above each.
+        human_labels: Words for marks of human-likeness.
+        reason_words: Least words of a reason.
+        dimensions: Whether similarity is asked along each state dimension too.
+        human_likeness: Whether it is asked at all.
+    """
+
+    min: int = Field(default=1, ge=0)
+    max: int = Field(default=10, le=20)
+    labels: dict[int, str] = Field(
+        default={1: "nothing alike", 4: "somewhat alike", 7: "mostly alike", 10: "as if I had written it"}
+    )
+    human_labels: dict[int, str] = Field(default={1: "clearly a machine", 10: "clearly a person"})
+    reason_words: int = Field(default=5, ge=0)
+    dimensions: bool = True
+    human_likeness: bool = True
+
+    @model_validator(mode="after")
+    def _labels_inside(self) -> "Ratings":
+        if self.max - self.min < 1:
+            raise ValueError("ratings: max must be above min")
+        if any(not self.min <= value <= self.max for value in (*self.labels, *self.human_labels)):
+            raise ValueError("ratings: a label stands outside the scale")
+        return self
+
+
+class Assignment(_Strict):
+    """Who answers what: each participant gets so many stimuli, always those that have the fewest participants."""
+
+    stimuli: int = Field(default=1, ge=1, le=20)
+    abandoned_after_minutes: int = Field(default=120, ge=5)
+
+
+class Attention(_Strict):
+    """What happens to those who fail attention checks: nothing until ``allowed`` are passed over, then flagged or ended."""
+
+    allowed: int = Field(default=1, ge=0)
+    then: Literal["flag", "end"] = "flag"
+
+
+class Generation(_Strict):
+    """Patience with simulators.
+
+    Attributes:
+        wait_s: Longest wait of a participant; what is not there by then is left out.
+        retry_s: Pause before the second attempt; it doubles each time.
+        least: Replies without which there is nothing to compare; with fewer, the participant goes on without comparing.
+    """
+
+    wait_s: float = Field(default=180, gt=0)
+    retry_s: float = Field(default=2, ge=0)
+    least: int = Field(default=2, ge=1)
+
+
+class Prolific(_Strict):
+    """What `humanlm study publish` tells Prolific."""
+
+    reward_cents: int = Field(ge=1)
+    description: str = ""
+    api_url: str = "https://api.prolific.com/api/v1"
+    filters: tuple[dict[str, Any], ...] = ()
+
+
+class MechanicalTurk(_Strict):
+    """What `humanlm study publish` tells Mechanical Turk."""
+
+    reward_dollars: str = Field(pattern=r"^[0-9]{1,3}\.[0-9]{2}$")
+    description: str = ""
+    keywords: str = "survey, opinion, writing"
+    sandbox: bool = True
+    assignment_minutes: int = Field(default=120, ge=5)
+    api_url: str | None = None
+
+
+class Recruiting(_Strict):
+    """Where participants come from, how many, until when, and what they get at the end.
+
+    Attributes:
+        via: ``open`` (anyone with the address), ``invitation`` (single-use links), ``prolific``, ``mturk``.
+        quota: The most participants that finish or are on their way; None for no limit.
+        closes: Last day (UTC).
+        completion_link: Where the last page sends people; ``{code}`` stands for the code.
+        completion_code: The same for all; without it everybody gets one of their own.
+        prolific: For `publish`.
+        mturk: For `publish`.
+    """
+
+    via: Literal["open", "invitation", "prolific", "mturk"] = "open"
+    quota: int | None = Field(default=None, ge=1)
+    closes: date | None = None
+    completion_link: str | None = None
+    completion_code: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]{4,40}$")
+    prolific: Prolific | None = None
+    mturk: MechanicalTurk | None = None
+
+    @field_validator("completion_link")
+    @classmethod
+    def _whole_link(cls, link: str | None) -> str | None:
+        if link is not None and (urlsplit(link).scheme not in ("http", "https") or not urlsplit(link).hostname):
+            raise ValueError("completion_link is no http(s) address")
+        return link
+
+
+class Server(_Strict):
+    """How the app is reached and what it allows.
+
+    Attributes:
+        public_url: The address people use; without it, links are as the browser asked for them.
+        proxies: Addresses of reverse proxies whose word on the client's address is believed.
+        entries_per_minute: New participants from one address.
+        requests_per_minute: Requests of one participant.
+        guesses_per_minute: Wrong tokens or secrets from one address.
+    """
+
+    public_url: str | None = None
+    proxies: tuple[str, ...] = ()
+    entries_per_minute: int = Field(default=60, ge=1)
+    requests_per_minute: int = Field(default=240, ge=10)
+    guesses_per_minute: int = Field(default=10, ge=1)
+
+    @field_validator("public_url")
+    @classmethod
+    def _whole_url(cls, url: str | None) -> str | None:
+        if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+            raise ValueError("public_url is no http(s) address")
+        return url.rstrip("/") if url else url
+
+
+class Study(_Strict):
+    """The whole study."""
+
+    title: str = Field(min_length=1)
+    language: str = Field(default="en", pattern=r"^[a-zA-Z]{2,3}(-[A-Za-z0-9]{2,8})*$")
+    about: str = ""
+    minutes: int = Field(default=20, ge=1)
+    ethics: Ethics
+    consent: Consent
+    pages: tuple[Page, ...] = Field(min_length=1)
+    response: Response = Response()
+    states: StateQuestions
+    stimuli: tuple[Stimulus, ...] = Field(min_length=1)
+    simulators: tuple[StudySimulator, ...] = Field(min_length=2, max_length=5)
+    persona: PersonaMaker = PersonaMaker()
+    ratings: Ratings = Ratings()
+    feedback: tuple[Question, ...] = ()
+    assignment: Assignment = Assignment()
+    attention: Attention = Attention()
+    generation: Generation = Generation()
+    recruiting: Recruiting = Recruiting()
+    server: Server = Server()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Study":
+        for what, names in (
+            ("page", [page.id for page in self.pages]),
+            ("stimulus", [stimulus.id for stimulus in self.stimuli]),
+            ("simulator", [simulator.name for simulator in self.simulators]),
+            ("question", [question.id for page in self.pages for question in page.questions]),
+            ("question", [question.id for question in self.feedback]),
+            ("question", [*self.states.dimensions, *(question.id for question in self.states.more)]),
+        ):
+            twice = [name for name in names if names.count(name) > 1]
+            if twice:
+                raise ValueError(f"the {what} {twice[0]!r} stands twice")
+        known = {stimulus.id for stimulus in self.stimuli}
+        for simulator in self.simulators:
+            if simulator.replies is not None and (lacking := known - set(simulator.replies)):
+                raise ValueError(f"simulator {simulator.name!r}: no reply for the stimulus {min(lacking)!r}")
+        if self.assignment.stimuli > len(self.stimuli):
+            raise ValueError(f"assignment.stimuli is {self.assignment.stimuli}, there are {len(self.stimuli)} stimuli")
+        if self.generation.least > len(self.simulators):
+            raise ValueError("generation.least is above the number of simulators")
+        return self
+
+    @property
+    def version(self) -> str:
+        """A digest of the whole study, 16 hex digits."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    def stimulus(self, name: str) -> Stimulus:
+        """A stimulus by id."""
+        return next(stimulus for stimulus in self.stimuli if stimulus.id == name)
+
+    def simulator(self, name: str) -> StudySimulator:
+        """A simulator by name."""
+        return next(simulator for simulator in self.simulators if simulator.name == name)
+
+
+def load_study(path: str | Path) -> Study:
+    """Reads a study file. ``stimuli`` may name a JSON, JSONL or YAML file beside it, and so may a simulator's ``replies``.
+
+    Raises:
+        UsageError: The file cannot be read, or says something a study cannot be; names the key.
+    """
+    file = Path(path)
+    raw = _read(file)
+    if not isinstance(raw, dict):
+        raise UsageError(f"{file}: expected a mapping with `title`, `consent`, `stimuli` ...: see `humanlm study new`")
+    if isinstance(raw.get("stimuli"), str):
+        raw["stimuli"] = _stimuli(file.parent / raw["stimuli"])
+    simulators = raw.get("simulators")
+    for simulator in simulators if isinstance(simulators, list) else ():
+        if isinstance(simulator, dict) and isinstance(simulator.get("replies"), str):
+            simulator["replies"] = _read(file.parent / simulator["replies"])
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        raise UsageError(f"{file}: {_told(error, raw)}") from error
+
+
+def _told(error: ValidationError, raw: Any) -> str:
+    faults = error.errors()
+    first = faults[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = re.sub(r"^Value error, ", "", first["msg"])
+    if first["type"] == "extra_forbidden":
+        message = "there is no such key"
+    elif first["type"] == "missing":
+        message = "is missing"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{place + ': ' if place else ''}{message}{more}"
+
+
+def _read(file: Path) -> Any:
+    try:
+        text = file.read_text(encoding="utf-8")
+        if file.suffix == ".jsonl":
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return yaml.safe_load(text)  # JSON is YAML
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror}): `humanlm study new` writes a study") from error
+    except (UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
+        raise UsageError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]}): mend the file") from error
+
+
+def _stimuli(file: Path) -> Any:
+    """A list of stimuli, or a mapping from id to text or to ``{text or post, author or poster_name, title}``."""
+    raw = _read(file)
+    if not isinstance(raw, dict):
+        return raw
+    rows = []
+    for name, value in raw.items():
+        fields = dict(value) if isinstance(value, dict) else {"text": value}
+        for ours, theirs in (("text", "post"), ("author", "poster_name")):
+            if theirs in fields:
+                fields[ours] = fields.pop(theirs)
+        rows.append({**fields, "id": str(name)})
+    return rows

@@ -1,0 +1,172 @@
+"""What every request passes before a page sees it: size, rate, origin; and the headers that every answer carries."""
+
+import hmac
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from hashlib import sha256
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qsl
+
+logger = logging.getLogger("humanlm.study")
+
+LARGEST_BODY = 256 * 1024
+_MOST_FIELDS = 400
+COOKIE, VISIT, ADMIN = "study_participant", "study_visit", "study_admin"
+
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+}
+
+
+class Limiter:
+    """Counts events by key; a key may have so many a minute. Counts live in memory: a restart forgets them."""
+
+    def __init__(self, per_minute: int) -> None:
+        self.per_minute = per_minute
+        self._levels: dict[str, tuple[float, float]] = {}
+        self._lock = threading.Lock()
+
+    def allow(self, key: str, *, spend: bool = True) -> bool:
+        """Whether one more is allowed now; counts it unless told not to."""
+        now = time.monotonic()
+        with self._lock:
+            level, at = self._levels.get(key, (0.0, now))
+            level = max(0.0, level - (now - at) * self.per_minute / 60)
+            if level + 1 > self.per_minute:
+                return False
+            if spend:
+                self._levels[key] = (level + 1, now)
+            if len(self._levels) > 50_000:
+                self._levels = {key: kept for key, kept in self._levels.items() if now - kept[1] < 60}
+            return True
+
+
+class BadRequest(Exception):
+    """A request that no page of ours would send."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status, self.words = status, words
+
+
+class Guard:
+    """ASGI middleware: bounds the body, refuses other sites' forms, sets the headers, and logs without personal data."""
+
+    def __init__(self, app: Any, *, https: bool) -> None:
+        self.app, self.https = app, https
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Handles one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.monotonic()
+        status = 500
+
+        async def answer(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = dict(HEADERS)
+                if self.https:
+                    headers["strict-transport-security"] = "max-age=31536000"
+                cached = scope["path"].startswith("/static/") and status == 200
+                headers["cache-control"] = "public, max-age=3600" if cached else "no-store"
+                message["headers"] = [
+                    *((name, value) for name, value in message["headers"] if name.decode() not in headers),
+                    *((name.encode(), value.encode()) for name, value in headers.items()),
+                ]
+            await send(message)
+
+        try:
+            if scope["method"] == "POST":
+                receive = await self._whole_body(scope, receive)
+            await self.app(scope, receive, answer)
+        except BadRequest as error:
+            await _plain(answer, error.status, error.words)
+        # the kind of page only: paths of links and queries hold tokens and recruiters' ids
+        kind = "/".join(scope["path"].split("/")[:2])
+        logger.info("%s %s %d %.0f ms", scope["method"], kind[:40], status, 1000 * (time.monotonic() - started))
+
+    async def _whole_body(self, scope: Any, receive: Any) -> Any:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            raise BadRequest(403, "This form was sent from another site.")
+        kind = headers.get("content-type", "").split(";")[0].strip()
+        if kind != "application/x-www-form-urlencoded":
+            raise BadRequest(415, "Only forms are read here.")
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > LARGEST_BODY:
+            raise BadRequest(413, "This is too much text for one page.")
+        parts, size = [], 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise BadRequest(400, "The connection was lost.")
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > LARGEST_BODY:
+                raise BadRequest(413, "This is too much text for one page.")
+            if not message.get("more_body"):
+                break
+        scope["study_form"] = read_form(b"".join(parts))
+
+        async def nothing_more() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        return nothing_more
+
+
+def read_form(body: bytes) -> dict[str, list[str]]:
+    """All values of a form by field.
+
+    Raises:
+        BadRequest: It is no form, or has more fields than any page of ours.
+    """
+    try:
+        pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BadRequest(400, "This form cannot be read.") from error
+    form: dict[str, list[str]] = {}
+    for name, value in pairs:
+        form.setdefault(name, []).append(value)
+    return form
+
+
+async def _plain(send: Any, status: int, words: str) -> None:
+    body = words.encode()
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def csrf(secret: str) -> str:
+    """The word that a form must carry: only pages shown to the holder of this cookie know it."""
+    return hmac.new(secret.encode(), b"form", sha256).hexdigest()
+
+
+def same(given: str, expected: str) -> bool:
+    """Compares secrets in constant time."""
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+def cookies_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """Cookies by name; none if they cannot be read."""
+    jar: SimpleCookie = SimpleCookie()
+    try:
+        jar.load(headers.get("cookie", ""))
+    except CookieError:
+        return {}
+    return {name: morsel.value for name, morsel in jar.items()}

@@ -1,0 +1,190 @@
+"""What experimenters do with participants: count them, withdraw them, invite them."""
+
+import time
+from collections import Counter
+from typing import Any, NamedTuple
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from humanlm.errors import UsageError
+from humanlm.study.config import Study
+from humanlm.study.journey import Journeys, filled
+from humanlm.study.storage import Storage, digest, new_token
+from humanlm.study.tables import (
+    ACTIVE,
+    DONE,
+    LEFT_OUT,
+    PERSONA,
+    WITHDRAWN,
+    Audit,
+    Generation,
+    Invitation,
+    Participant,
+    Step,
+    Task,
+)
+from humanlm.study.worker import latencies
+
+
+def withdraw(storage: Storage, participant: str, *, actor: str, now: float) -> None:
+    """Deletes everything a person has said and everything made from it; the pseudonym and an audit line stay.
+
+    Raises:
+        UsageError: There is no such participant.
+    """
+    with storage.write() as session:
+        person = session.get(Participant, participant, with_for_update=True)
+        if person is None:
+            raise UsageError(f"participant {participant!r}: there is none of that name")
+        if person.status == WITHDRAWN:
+            return
+        for table in (Generation, Step, Task):
+            session.execute(delete(table).where(table.participant_id == participant))
+        person.status, person.token_hash = WITHDRAWN, None
+        # who came by a recruiter may not begin again, so a digest of that id stays instead of the id
+        person.external_id = digest(person.external_id) if person.external_id else None
+        person.external_session = person.completion_code = person.consent_version = None
+        session.add(Audit(at=now, actor=actor, event="withdrawn", participant_id=participant, detail="answers deleted"))
+
+
+def invite(storage: Storage, count: int) -> list[str]:
+    """Makes single-use tokens; only their digests are kept, so this is the only time they can be seen."""
+    tokens = [new_token() for _ in range(count)]
+    with storage.write() as session:
+        session.add_all(Invitation(token_hash=digest(token), made_at=time.time()) for token in tokens)
+        session.add(Audit(at=time.time(), actor="experimenter", event="invited", detail=f"{count} links"))
+    return tokens
+
+
+class Simulated(NamedTuple):
+    """How a simulator fares."""
+
+    name: str
+    done: int
+    waiting: int
+    left_out: int
+    retried: int
+    median_s: float | None
+    p95_s: float | None
+    failures: str
+
+
+class Progress(NamedTuple):
+    """How a study stands.
+
+    Attributes:
+        statuses: Participants by status.
+        steps: Title of each step, how many reached it, how many of these have gone without taking it.
+        stimuli: Participants by stimulus.
+        simulators: How each fares.
+        personas: Where personas came from.
+        people: Pseudonym, status, steps taken, failed attention checks, last seen (seconds ago), completion code.
+        audit: The latest lines.
+    """
+
+    statuses: dict[str, int]
+    steps: list[tuple[str, int, int]]
+    stimuli: list[tuple[str, int]]
+    simulators: list[Simulated]
+    personas: dict[str, int]
+    people: list[dict[str, Any]]
+    audit: list[Audit]
+
+
+def progress(journeys: Journeys, now: float, *, most: int = 500) -> Progress:
+    """Looks at everything at once."""
+    study = journeys.study
+    with journeys.storage.read() as session:
+        counts = session.execute(select(Participant.status, func.count()).group_by(Participant.status))
+        loads = dict(filled(session, study, now))
+        people = _people(session, now, most)
+        audit = list(session.scalars(select(Audit).order_by(Audit.id.desc()).limit(50)))
+        found = Progress(
+            statuses={row[0]: row[1] for row in counts},
+            steps=_steps(session, study, now),
+            stimuli=[(stimulus.id, loads.get(stimulus.id, 0)) for stimulus in study.stimuli],
+            simulators=_simulators(session, study),
+            personas=dict(
+                Counter(
+                    source or "being written"
+                    for source in session.scalars(select(Generation.source).where(Generation.kind == PERSONA))
+                )
+            ),
+            people=people,
+            audit=audit,
+        )
+        session.expunge_all()
+    return found
+
+
+def _steps(session: Session, study: Study, now: float) -> list[tuple[str, int, int]]:
+    since = now - 60 * study.assignment.abandoned_after_minutes
+    shown = select(Step.name, Step.taken_at, Participant.seen_at, Participant.status).join(
+        Participant, Participant.id == Step.participant_id
+    )
+    reached: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    order: dict[str, int] = {}
+    for name, taken, seen, status in session.execute(shown):
+        reached[name] += 1
+        lost[name] += taken is None and not name.endswith(".wait") and status == ACTIVE and seen < since
+        order.setdefault(name, len(order))
+    return [(name, reached[name], lost[name]) for name in sorted(order, key=lambda name: (-reached[name], order[name]))]
+
+
+def _simulators(session: Session, study: Study) -> list[Simulated]:
+    rows = session.execute(
+        select(
+            Generation.simulator, Generation.status, Generation.attempts, Generation.seconds, Generation.failure
+        ).where(Generation.kind != PERSONA)
+    ).all()
+    seconds: dict[str, list[float]] = {}
+    for row in rows:
+        if row.status == DONE and row.seconds is not None:
+            seconds.setdefault(row.simulator, []).append(row.seconds)
+    speed = latencies(seconds)
+    found = []
+    for simulator in study.simulators:
+        mine = [row for row in rows if row.simulator == simulator.name]
+        causes = Counter(row.failure for row in mine if row.failure)
+        median, p95 = speed.get(simulator.name, (None, None))
+        found.append(
+            Simulated(
+                simulator.name,
+                sum(row.status == DONE for row in mine),
+                sum(row.status not in (DONE, LEFT_OUT) for row in mine),
+                sum(row.status == LEFT_OUT for row in mine),
+                sum(row.attempts > 1 for row in mine),
+                median,
+                p95,
+                ", ".join(f"{cause} ({count})" for cause, count in causes.most_common(3)),
+            )
+        )
+    return found
+
+
+def _people(session: Session, now: float, most: int) -> list[dict[str, Any]]:
+    taken = (
+        select(Step.participant_id, func.count().label("taken"))
+        .where(Step.taken_at.is_not(None))
+        .group_by(Step.participant_id)
+        .subquery()
+    )
+    found = (
+        select(Participant, taken.c.taken)
+        .outerjoin(taken, taken.c.participant_id == Participant.id)
+        .order_by(Participant.seen_at.desc())
+        .limit(most)
+    )
+    return [
+        {
+            "id": person.id,
+            "status": person.status,
+            "steps": count or 0,
+            "failed_checks": person.failed_checks,
+            "seen": max(0, round((now - person.seen_at) / 60)),
+            "code": person.completion_code or "",
+        }
+        for person, count in session.execute(found)
+    ]

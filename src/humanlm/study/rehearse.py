@@ -1,0 +1,231 @@
+"""Made-up participants who go through the real pages over HTTP, to try a study before people are paid."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from humanlm.errors import RunError
+from humanlm.llm import loop
+from humanlm.study.forms import Field, PageRead, read_page
+
+_TEXT = (
+    "I think that this is fair enough because nobody asked the others before and people should talk first even when it is "
+    "hard for them although my own family would have done it quite differently last year so I would rather wait a day and "
+    "then say plainly what I want without hurting anyone who only meant well after all"
+)
+_WORDS = tuple(_TEXT.split())
+_WAIT_S = 0.5
+_TRIES = 60
+_NAMES = ("consent", "respond", "states", "compare", "rank", "confirm", "human", "feedback", "submit", "wait")
+
+
+class Rehearsal(NamedTuple):
+    """What a rehearsal found.
+
+    Attributes:
+        participants: Who began.
+        finished: Who got a completion code.
+        failures: Why the others did not, with counts.
+        pages: Requests.
+        p50_ms: Median time of a page, in milliseconds.
+        p95_ms: 95th percentile.
+        slowest_ms: The longest.
+        seconds: Of the whole rehearsal.
+        acknowledged: Every answer that the server has confirmed: for each participant, the form of each step.
+        codes: Completion codes; None for those who did not finish.
+        by_page: 95th percentile by kind of page, in milliseconds.
+    """
+
+    participants: int
+    finished: int
+    failures: dict[str, int]
+    pages: int
+    p50_ms: float
+    p95_ms: float
+    slowest_ms: float
+    seconds: float
+    acknowledged: list[dict[str, dict[str, list[str]]]]
+    codes: list[str | None]
+    by_page: dict[str, float]
+
+
+class _Person:
+    """One made-up participant."""
+
+    def __init__(self, number: int, seed: int, url: str, think_s: float) -> None:
+        self.number, self.url, self.think_s = number, url, think_s
+        self.dice = random.Random(f"{seed}/{number}")
+        self.acknowledged: dict[str, dict[str, list[str]]] = {}
+        self.times: list[tuple[str, float]] = []
+        self.patience = _TRIES
+        self.code: str | None = None
+
+    async def go(self, session: Any, entry: str) -> str:
+        """Takes part; gives the completion code.
+
+        Raises:
+            RunError: The study did not let this person through.
+        """
+        page, _ = await self._get(session, entry)
+        for _ in range(200):
+            if page.code:
+                return page.code
+            if page.action is None:
+                if page.heading != "One moment":
+                    raise RunError(f"stuck at {page.heading!r}")
+                await asyncio.sleep(_WAIT_S)
+                page, _ = await self._get(session, "/study")
+                continue
+            await asyncio.sleep(self.dice.uniform(0.5, 1.5) * self.think_s)
+            page = await self._send(session, page)
+        raise RunError("no end after 200 pages")
+
+    async def _send(self, session: Any, page: PageRead) -> PageRead:
+        assert page.action is not None
+        form = self.fill(page)
+        pairs = [(name, value) for name, values in form.items() for value in values]
+        landed, place = await self._request(session, "POST", page.action, pairs + list(page.hidden.items()))
+        if landed.faults:
+            raise RunError(f"{page.heading}: refused ({landed.faults[0]})")
+        if page.action.startswith("/study/") and place != page.action:
+            self.acknowledged[page.action.removeprefix("/study/")] = form
+        return landed
+
+    def fill(self, page: PageRead) -> dict[str, list[str]]:
+        """Made-up answers to a page's form."""
+        ranks: dict[str, list[str]] = {}
+        form: dict[str, list[str]] = {}
+        for field in page.fields:
+            if field.kind == "select":
+                group = field.name.split(".")[0]
+                if group not in ranks:
+                    ranks[group] = list(field.values)
+                    self.dice.shuffle(ranks[group])
+                form[field.name] = [ranks[group].pop()]
+            elif answer := self._answer(field):
+                form[field.name] = answer
+        return form
+
+    def _answer(self, field: Field) -> list[str]:
+        if field.kind == "checkbox":
+            return list(field.values) if field.values == ("yes",) else self.dice.sample(field.values, 1)
+        if field.kind == "radio":
+            if field.name == "sure":
+                return [field.values[0]]
+            return [self.dice.choice(field.values)]
+        if field.kind == "textarea":
+            count = max(field.least, 5) + self.dice.randrange(12)
+            start = self.dice.randrange(len(_WORDS))
+            return [" ".join(_WORDS[(start + place) % len(_WORDS)] for place in range(count)) + f" ({self.number})."]
+        return [str(self.dice.randrange(20, 60))]
+
+    async def _get(self, session: Any, path: str) -> tuple[PageRead, str]:
+        return await self._request(session, "GET", path, None)
+
+    async def _request(self, session: Any, method: str, path: str, form: Any) -> tuple[PageRead, str]:
+        """One request with its redirects; sent again when the server is away, as a person would press the button again."""
+        import aiohttp
+
+        while True:
+            start = time.perf_counter()
+            try:
+                async with session.request(method, self.url + path, data=form) as answer:
+                    html = await answer.text()
+                    self.times.append((_kind(path), 1000 * (time.perf_counter() - start)))
+                    if answer.status in (429, 503):
+                        raise aiohttp.ClientConnectionError
+                    if answer.status not in (200, 422):
+                        raise RunError(f"{method} {_kind(path)}: {answer.status} {read_page(html).heading}")
+                    return read_page(html), urlsplit(str(answer.url)).path
+            except (TimeoutError, aiohttp.ClientError, ConnectionError) as error:
+                self.patience -= 1
+                if self.patience <= 0:
+                    raise RunError(f"{_kind(path)}: the server is away ({type(error).__name__})") from error
+                await asyncio.sleep(0.5)
+
+
+def _kind(path: str) -> str:
+    parts = path.split("?")[0].split("/")[-1].split(".")
+    found = [part for part in parts if part in _NAMES]
+    return found[0] if found else "questions" if path.startswith("/study/q.") else path.split("?")[0][:10] or "/"
+
+
+def rehearse(
+    url: str,
+    n: int,
+    *,
+    think_s: float = 0.2,
+    seed: int = 0,
+    at_once: int | None = None,
+    entries: Callable[[int], str] = lambda number: "/",
+    tell: Callable[[int, int], None] | None = None,
+) -> Rehearsal:
+    """Sends made-up participants through a study that is being served.
+
+    Args:
+        url: The server.
+        n: How many.
+        think_s: Mean seconds a person spends on a page.
+        seed: Of all answers.
+        at_once: Participants at the same time; by default all.
+        entries: The address of the first page of each, where the study is by invitation or a recruiter.
+        tell: Called with how many have ended, and how many there are.
+    """
+    return loop.run(_rehearse(url, n, think_s, seed, at_once or n, entries, tell))
+
+
+async def _rehearse(
+    url: str,
+    n: int,
+    think_s: float,
+    seed: int,
+    at_once: int,
+    entries: Callable[[int], str],
+    tell: Callable[[int, int], None] | None,
+) -> Rehearsal:
+    import aiohttp
+    import numpy as np
+
+    room, failures, finished, ended = asyncio.Semaphore(at_once), Counter[str](), 0, 0
+    people = [_Person(number, seed, url, think_s) for number in range(n)]
+    started = time.perf_counter()
+
+    async def one(person: _Person) -> None:
+        nonlocal finished, ended
+        async with room:
+            await asyncio.sleep(person.dice.random() * think_s)
+            jar, limit = aiohttp.CookieJar(unsafe=True), aiohttp.ClientTimeout(total=60)
+            connector = aiohttp.TCPConnector(limit=2)
+            async with aiohttp.ClientSession(cookie_jar=jar, timeout=limit, connector=connector) as session:
+                try:
+                    person.code = await person.go(session, entries(person.number))
+                    finished += 1
+                except RunError as error:
+                    failures[str(error)] += 1
+            ended += 1
+            if tell is not None:
+                tell(ended, n)
+
+    await asyncio.gather(*(one(person) for person in people))
+    kinds: dict[str, list[float]] = {}
+    for person in people:
+        for kind, milliseconds in person.times:
+            kinds.setdefault(kind, []).append(milliseconds)
+    times = [value for values in kinds.values() for value in values] or [0.0]
+    return Rehearsal(
+        n,
+        finished,
+        dict(failures),
+        len(times),
+        round(float(np.median(times)), 1),
+        round(float(np.quantile(times, 0.95)), 1),
+        round(max(times), 1),
+        round(time.perf_counter() - started, 1),
+        [person.acknowledged for person in people],
+        [person.code for person in people],
+        {kind: round(float(np.quantile(values, 0.95)), 1) for kind, values in sorted(kinds.items())},
+    )

@@ -1,0 +1,98 @@
+"""Starting the app: database, background worker, pages, and the web server around them."""
+
+import logging
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+from humanlm.errors import UsageError
+from humanlm.study.app import Site, make_app
+from humanlm.study.config import Study
+from humanlm.study.journey import Journeys
+from humanlm.study.storage import Storage
+from humanlm.study.worker import Worker
+
+SECRET_VARIABLE = "HUMANLM_STUDY_SECRET"
+_SHORTEST_SECRET = 16
+
+
+def experimenter_secret(folder: Path) -> tuple[str, Path | None]:
+    """The secret of the experimenter's page: from the environment, else from a file that only the owner can read.
+
+    Args:
+        folder: Where the file lies, or is made.
+
+    Returns:
+        The secret, and the file if it comes from one.
+
+    Raises:
+        UsageError: It is too short.
+    """
+    given = os.environ.get(SECRET_VARIABLE, "").strip()
+    if given:
+        if len(given) < _SHORTEST_SECRET:
+            raise UsageError(f"{SECRET_VARIABLE} is too short: use at least {_SHORTEST_SECRET} characters")
+        return given, None
+    file = folder / "experimenter-secret"
+    if not file.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+            out.write(secrets.token_urlsafe(24) + "\n")
+    return file.read_text(encoding="utf-8").strip(), file
+
+
+def build(study: Study, database: str | Path, *, secret: str) -> Any:
+    """The ASGI application of a study over its database.
+
+    Raises:
+        HumanLMError: The database or a simulator cannot be opened.
+    """
+    storage = Storage(database)
+    storage.remember(study, time.time())
+    site = Site(study, storage, Worker(Journeys(storage, study)), secret=secret)
+    return make_app(site)
+
+
+def serve(app: Any, study: Study, *, host: str, port: int) -> None:
+    """Serves until it is stopped. Requests are logged by kind of page, without addresses, ids or answers.
+
+    Raises:
+        OSError: The port is in use.
+    """
+    import uvicorn
+
+    logging.getLogger("humanlm.study").setLevel(logging.INFO)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=bool(study.server.proxies),
+        forwarded_allow_ips=list(study.server.proxies) or None,
+        timeout_keep_alive=15,
+        h11_max_incomplete_event_size=32 * 1024,
+    )
+    uvicorn.Server(config).run()
+
+
+def free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0; fails at once if it is taken.
+
+    Raises:
+        UsageError: It is in use, or the host is not this machine's.
+    """
+    import socket
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UsageError(
+                f"{host}:{port} cannot be used ({error.strerror}): choose another --port or --host"
+            ) from error
+        return int(probe.getsockname()[1])

@@ -1,0 +1,6 @@
+setInterval(async () => {
+  try {
+    const answer = await fetch("/ready");
+    if (answer.ok && (await answer.json()).ready) location.replace("/study");
+  } catch { /* no connection: asked again */ }
+}, 2000);

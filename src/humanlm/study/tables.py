@@ -1,0 +1,135 @@
+"""The tables of a study's database. Times are seconds since 1970 (UTC), so that every database keeps them alike."""
+
+from typing import Any
+
+from sqlalchemy import JSON, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+ACTIVE, FINISHED, ENDED, WITHDRAWN = "active", "finished", "ended", "withdrawn"
+"""Where a participant stands: on the way, submitted, ended early by attention checks, taken back."""
+
+WAITING, RUNNING, DONE, LEFT_OUT = "waiting", "running", "done", "left_out"
+"""Where a text that is being generated stands."""
+
+PERSONA, REPLY = "persona", "reply"
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+
+class Version(Base):
+    """A study file as it was when somebody began with it: participants end with the version they began with."""
+
+    __tablename__ = "versions"
+    version: Mapped[str] = mapped_column(String(16), primary_key=True)
+    first_served_at: Mapped[float] = mapped_column(Float)
+    study: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class Participant(Base):
+    """One person. ``id`` is the pseudonym of exports; only a digest of the token in the person's cookie is kept."""
+
+    __tablename__ = "participants"
+    __table_args__ = (UniqueConstraint("recruiter", "external_id"),)
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    token_hash: Mapped[str | None] = mapped_column(String(64), unique=True)
+    version: Mapped[str] = mapped_column(ForeignKey("versions.version"))
+    status: Mapped[str] = mapped_column(String(16), index=True)
+    recruiter: Mapped[str] = mapped_column(String(16))
+    external_id: Mapped[str | None] = mapped_column(String(128))
+    external_session: Mapped[str | None] = mapped_column(String(128))
+    consent_version: Mapped[str | None] = mapped_column(String(16))
+    consented_at: Mapped[float | None] = mapped_column(Float)
+    started_at: Mapped[float] = mapped_column(Float)
+    seen_at: Mapped[float] = mapped_column(Float)
+    finished_at: Mapped[float | None] = mapped_column(Float)
+    completion_code: Mapped[str | None] = mapped_column(String(40))
+    failed_checks: Mapped[int] = mapped_column(Integer, default=0)
+
+
+class Step(Base):
+    """One page of one person: when it was shown, what was typed so far, and what was answered. Taken once, for good."""
+
+    __tablename__ = "steps"
+    participant_id: Mapped[str] = mapped_column(ForeignKey("participants.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(80), primary_key=True)
+    shown_at: Mapped[float | None] = mapped_column(Float)
+    taken_at: Mapped[float | None] = mapped_column(Float)
+    views: Mapped[int] = mapped_column(Integer, default=0)
+    draft: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    answers: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+
+
+class Task(Base):
+    """A stimulus that a person answers; ``place`` counts from 0."""
+
+    __tablename__ = "tasks"
+    participant_id: Mapped[str] = mapped_column(ForeignKey("participants.id"), primary_key=True)
+    place: Mapped[int] = mapped_column(Integer, primary_key=True)
+    stimulus: Mapped[str] = mapped_column(String(60), index=True)
+    frozen_at: Mapped[float | None] = mapped_column(Float)
+
+
+class Generation(Base):
+    """A text that is written in the background: the persona (``place`` -1), or a simulator's reply to a task."""
+
+    __tablename__ = "generations"
+    __table_args__ = (
+        UniqueConstraint("participant_id", "place", "simulator"),
+        Index("ix_generations_due", "status", "due_at"),
+    )
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    participant_id: Mapped[str] = mapped_column(ForeignKey("participants.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(8))
+    place: Mapped[int] = mapped_column(Integer)
+    simulator: Mapped[str] = mapped_column(String(60))
+    status: Mapped[str] = mapped_column(String(8))
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    asked_at: Mapped[float] = mapped_column(Float)
+    due_at: Mapped[float] = mapped_column(Float)
+    done_at: Mapped[float | None] = mapped_column(Float)
+    seconds: Mapped[float | None] = mapped_column(Float)
+    failure: Mapped[str | None] = mapped_column(String(200))
+    text: Mapped[str | None] = mapped_column(Text)
+    source: Mapped[str | None] = mapped_column(String(80))
+    position: Mapped[int | None] = mapped_column(Integer)
+
+
+class Invitation(Base):
+    """A single-use link, by the digest of its token."""
+
+    __tablename__ = "invitations"
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    made_at: Mapped[float] = mapped_column(Float)
+    used_at: Mapped[float | None] = mapped_column(Float)
+
+
+class Posting(Base):
+    """A study as it stands with a recruiter: what is needed to close it."""
+
+    __tablename__ = "postings"
+    recruiter: Mapped[str] = mapped_column(String(16), primary_key=True)
+    external_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    posted_at: Mapped[float] = mapped_column(Float)
+    closed_at: Mapped[float | None] = mapped_column(Float)
+
+
+class Audit(Base):
+    """What experimenters did, and what happened to data. Never deleted, holds no answers."""
+
+    __tablename__ = "audit"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    at: Mapped[float] = mapped_column(Float)
+    actor: Mapped[str] = mapped_column(String(40))
+    event: Mapped[str] = mapped_column(String(40))
+    participant_id: Mapped[str | None] = mapped_column(String(16))
+    detail: Mapped[str] = mapped_column(String(400), default="")
+
+
+class AdminSession(Base):
+    """An experimenter who has given the secret, by the digest of the cookie."""
+
+    __tablename__ = "admin_sessions"
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    expires_at: Mapped[float] = mapped_column(Float)

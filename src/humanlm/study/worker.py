@@ -1,0 +1,284 @@
+"""Writes personas and simulated replies in the background, while people write: claims, retries, and leaves out what fails."""
+
+import hashlib
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from humanlm.errors import HumanLMError, ModelError
+from humanlm.example import Persona, Turn, clean_text
+from humanlm.llm import CallError
+from humanlm.study.config import Stimulus, Study, StudySimulator
+from humanlm.study.journey import Journeys
+from humanlm.study.persona import told_answers, written_persona
+from humanlm.study.tables import DONE, LEFT_OUT, PERSONA, RUNNING, WAITING, Generation, Participant, Task
+
+Writer = Callable[[Persona, Stimulus, int], str]
+"""A simulator as the study uses it: (persona, stimulus, seed) to a reply; raises if there is none."""
+
+logger = logging.getLogger("humanlm.study")
+
+_LEASE_S = 600.0
+_IDLE_S = 0.5
+_THREADS = 64
+_PERSONA_AT_ONCE = 16
+
+
+class _Job(NamedTuple):
+    """One claimed row."""
+
+    id: int
+    participant: str
+    kind: str
+    place: int
+    simulator: str
+    attempt: int
+    version: str
+
+
+def open_writer(simulator: StudySimulator) -> Writer:
+    """Makes a simulator ready.
+
+    Raises:
+        HumanLMError: There is no such model, or its key is not set.
+    """
+    if simulator.replies is not None:
+        written = simulator.replies
+        return lambda persona, stimulus, seed: written[stimulus.id]
+    from humanlm.simulation import Simulator
+
+    loaded = Simulator.load(
+        str(simulator.model),
+        url=simulator.url,
+        served_as=simulator.served_as,
+        think=simulator.think,
+        prompts=simulator.prompts,
+    )
+
+    def write(persona: Persona, stimulus: Stimulus, seed: int) -> str:
+        text = f"{stimulus.title}\n\n{stimulus.text}" if stimulus.title else stimulus.text
+        reply = loaded.reply(
+            persona,
+            [Turn(author=stimulus.author, text=text)],
+            temperature=simulator.temperature,
+            seed=seed,
+            max_new_tokens=simulator.max_new_tokens,
+        )
+        if reply.faults:
+            raise ModelError(f"malformed reply: {', '.join(reply.faults)}")
+        return reply.text
+
+    return write
+
+
+class Worker:
+    """The background threads of a study's server.
+
+    Several servers over one database share the work: a row is claimed before it is worked on, and what a killed server had
+    claimed is begun again.
+    """
+
+    def __init__(self, journeys: Journeys, *, opener: Callable[[StudySimulator], Writer] = open_writer) -> None:
+        """Opens the simulators of the current study, so that a missing model or key shows at once.
+
+        Raises:
+            HumanLMError: One cannot be opened.
+        """
+        self.journeys, self.storage, self._opener = journeys, journeys.storage, opener
+        self._writers: dict[str, Writer] = {}
+        self._opening = threading.Lock()
+        self._busy: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="study")
+        self._thread = threading.Thread(target=self._run, name="study-worker", daemon=True)
+        self._persona_llms: dict[str, Any] = {}
+        for simulator in journeys.study.simulators:
+            self._writer(simulator)
+        self._persona_llm(journeys.study)
+
+    def start(self) -> None:
+        """Takes up what an earlier server left, and goes on in the background."""
+        with self.storage.write() as session:
+            session.execute(update(Generation).where(Generation.status == RUNNING).values(status=WAITING, due_at=0.0))
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Says that there may be work."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ends; what is being written is begun again by the next server."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                started = self._start_due()
+            except Exception as error:  # noqa: BLE001 - a database that is away for a moment must not end the worker
+                logger.error("background worker: %s", type(error).__name__)
+                started = 0
+            if not started:
+                self._wake.wait(_IDLE_S)
+            self._wake.clear()
+
+    def _start_due(self) -> int:
+        jobs = self._claim(time.time())
+        for job in jobs:
+            self._pool.submit(self._work, job)
+        return len(jobs)
+
+    def _claim(self, now: float) -> list[_Job]:
+        """Marks due rows as ours: replies wait for their persona, and no simulator gets more than it can do at once."""
+        persona = aliased(Generation)
+        due = (
+            select(Generation.id, Generation.simulator, Participant.version)
+            .join(Participant, Participant.id == Generation.participant_id)
+            .join(persona, (persona.participant_id == Generation.participant_id) & (persona.kind == PERSONA))
+            .where(
+                Generation.status.in_((WAITING, RUNNING)),
+                Generation.due_at <= now,
+                or_(Generation.kind == PERSONA, persona.status == DONE),
+            )
+            .order_by(Generation.kind, Generation.asked_at, Generation.place)
+            .limit(1000)
+        )
+        with self.storage.read() as session:
+            found = session.execute(due).all()
+            studies = {row.version: self.journeys.version(session, row.version) for row in found}
+        wanted = []
+        with self._counting:
+            for row in found:
+                if self._busy[row.simulator] < self._at_once(studies[row.version], row.simulator):
+                    self._busy[row.simulator] += 1
+                    wanted.append(row)
+        if not wanted:
+            return []
+        jobs, lost = [], []
+        with self.storage.write() as session:
+            for row in wanted:
+                job = self._take(session, row.id, row.version, now)
+                if job is None:
+                    lost.append(row.simulator)
+                else:
+                    jobs.append(job)
+        with self._counting:
+            self._busy.subtract(lost)
+        return jobs
+
+    def _take(self, session: Session, row_id: int, version: str, now: float) -> _Job | None:
+        row = session.get(Generation, row_id, with_for_update=True)
+        if row is None or row.status not in (WAITING, RUNNING) or row.due_at > now:
+            return None
+        row.status, row.attempts, row.due_at = RUNNING, row.attempts + 1, now + _LEASE_S
+        return _Job(row.id, row.participant_id, row.kind, row.place, row.simulator, row.attempts, version)
+
+    def _at_once(self, study: Study, simulator: str) -> int:
+        return study.simulator(simulator).at_once if simulator else _PERSONA_AT_ONCE
+
+    def _work(self, job: _Job) -> None:
+        start = time.monotonic()
+        text, failure = "", ""
+        try:
+            if self._stop.is_set():
+                return
+            text = clean_text(self._persona(job) if job.kind == PERSONA else self._reply(job)).strip()
+            failure = "" if text else "empty reply"
+        except Exception as error:  # noqa: BLE001 - whatever a simulator does, it is recorded and never reaches a page
+            failure = _cause(error)
+        finally:
+            with self._counting:
+                self._busy[job.simulator] -= 1
+        try:
+            self._finish(job, text, failure, time.monotonic() - start)
+        except Exception as error:  # noqa: BLE001 - the row's lease ends and it is begun again
+            logger.error("background worker: a result could not be stored (%s)", type(error).__name__)
+        self.wake()
+
+    def _persona(self, job: _Job) -> str:
+        with self.storage.read() as session:
+            study = self.journeys.version(session, job.version)
+            answers = self.journeys.answers(session, job.participant)
+        return written_persona(self._persona_llm(study), study, answers, salt=f"{job.participant}.{job.attempt}")
+
+    def _reply(self, job: _Job) -> str:
+        with self.storage.read() as session:
+            study = self.journeys.version(session, job.version)
+            stimulus = study.stimulus(session.get_one(Task, (job.participant, job.place)).stimulus)
+            found = select(Generation.text).where(
+                Generation.participant_id == job.participant, Generation.kind == PERSONA
+            )
+            persona = Persona.parse(session.scalars(found).one())
+        seed = int.from_bytes(hashlib.sha256(repr(job[1:6]).encode()).digest()[:4]) >> 1
+        return self._writer(study.simulator(job.simulator))(persona, stimulus, seed)
+
+    def _finish(self, job: _Job, text: str, failure: str, seconds: float) -> None:
+        now = time.time()
+        with self.storage.write() as session:
+            row = session.get(Generation, job.id, with_for_update=True)
+            if row is None or row.status != RUNNING or row.attempts != job.attempt:
+                return  # withdrawn, too late, or begun again elsewhere
+            row.seconds = seconds
+            if not failure:
+                row.status, row.text, row.done_at, row.failure = DONE, text, now, row.failure
+                row.source = "model" if job.kind == PERSONA else None
+                return
+            row.failure = failure[:200]
+            study = self.journeys.version(session, job.version)
+            attempts = study.persona.attempts if job.kind == PERSONA else study.simulator(job.simulator).attempts
+            if job.attempt < attempts:
+                row.status, row.due_at = WAITING, now + study.generation.retry_s * 2 ** (job.attempt - 1)
+            elif job.kind == PERSONA:
+                # the study can go on: simulators are told the plain answers, and the record says so
+                row.status, row.done_at, row.source = DONE, now, "answers, for the model failed"
+                row.text = told_answers(study, self.journeys.answers(session, job.participant))
+            else:
+                row.status, row.done_at = LEFT_OUT, now
+        logger.warning("%s %s: attempt %d: %s", job.kind, job.simulator, job.attempt, failure[:200])
+
+    def _writer(self, simulator: StudySimulator) -> Writer:
+        key = simulator.model_dump_json()
+        with self._opening:
+            if key not in self._writers:
+                self._writers[key] = self._opener(simulator)
+            return self._writers[key]
+
+    def _persona_llm(self, study: Study) -> Any:
+        from humanlm.llm import LLM, resolve
+
+        settings = study.persona
+        if settings.model is None:
+            return None
+        key = settings.model_dump_json()
+        if key not in self._persona_llms:
+            self._persona_llms[key] = LLM(resolve(settings.model, url=settings.url, kind="persona model"))
+        return self._persona_llms[key]
+
+
+def _cause(error: Exception) -> str:
+    """Why, in words that hold nothing of what people or models wrote."""
+    if isinstance(error, CallError):
+        return error.cause
+    if isinstance(error, HumanLMError) and str(error).startswith(("malformed reply", "the persona was")):
+        return str(error)
+    return type(error).__name__
+
+
+def latencies(rows: Mapping[str, list[float]]) -> dict[str, tuple[float, float]]:
+    """Median and 95th percentile of each simulator's seconds."""
+    import numpy as np
+
+    return {
+        name: (float(np.median(values)), float(np.quantile(values, 0.95))) for name, values in rows.items() if values
+    }
