@@ -160,8 +160,16 @@ class Prompts:
         ids = encode(turns)
         if max_tokens is None or len(ids) <= max_tokens:
             return ids
-        while len(turns) > 1 and len(ids) > max_tokens:
-            turns = turns[1:]
+        # by halves, not one by one: an enormous thread must not take its square in time
+        fewest, most = 1, len(turns) - 1  # turns to leave out; with the last turn alone it is that turn that is cut
+        while fewest < most:
+            middle = (fewest + most) // 2
+            if len(encode(turns[middle:])) <= max_tokens:
+                most = middle
+            else:
+                fewest = middle + 1
+        if len(turns) > 1:
+            turns = turns[most:]
             ids = encode(turns)
         last = turns[0]
         while len(ids) > max_tokens and last["content"]:

@@ -1,8 +1,9 @@
 """What a simulator asks of the place where its model runs, and what comes back."""
 
+import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from humanlm.errors import UsageError
 from humanlm.example import Example, Persona, Turn
@@ -11,6 +12,10 @@ from humanlm.states import RESPONSE
 
 PersonaLike = Persona | str | Mapping[str, Any]
 Context = str | Sequence[Turn]
+
+T = TypeVar("T")
+_LONG = 20_000
+"""Characters that take some milliseconds to be tokenised."""
 
 TEMPERATURE = 0.4
 """The paper's evaluation temperature."""
@@ -54,6 +59,12 @@ class Stage(NamedTuple):
 
     asks: tuple[Ask, ...]
     shown: bool = False
+
+
+async def aside(work: Callable[[Ask], T], ask: Ask) -> T:
+    """Does what has to be done with a question, in a thread if it is so long that it would hold up an event loop."""
+    length = sum(len(turn.text) for turn in ask.example.context) + len(ask.example.persona.text)
+    return work(ask) if length < _LONG else await asyncio.to_thread(work, ask)
 
 
 def seed_of(*parts: object) -> int:

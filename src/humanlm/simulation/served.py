@@ -13,7 +13,7 @@ from humanlm.llm import LLM, Answer, Call, CallError, loop, resolve, stream
 from humanlm.prompts import Prompts
 from humanlm.prompts.chat import transcript
 from humanlm.reply import Reply, Usage
-from humanlm.simulation.asking import Ask, Output
+from humanlm.simulation.asking import Ask, Output, aside
 from humanlm.simulation.bridge import parts
 from humanlm.simulation.card import ModelCard
 from humanlm.simulation.limits import token_limit
@@ -100,11 +100,13 @@ class ServedSimulator(Simulator):
         return [self._output(answer) for answer in _answers(self.llm, [self._asked(ask) for ask in asks])]
 
     async def _aoutputs(self, asks: Sequence[Ask]) -> list[Output]:
-        return [self._output(answer) for answer in await _await_answers(self.llm, [self._asked(ask) for ask in asks])]
+        return [
+            self._output(answer)
+            for answer in await _await_answers(self.llm, [await aside(self._asked, ask) for ask in asks])
+        ]
 
     async def _parts(self, ask: Ask) -> AsyncIterator[str | Output]:
-        call = self._asked(ask)
-        async for part in _streamed(self.llm, call):
+        async for part in _streamed(self.llm, await aside(self._asked, ask)):
             yield self._output(part) if isinstance(part, Answer) else part
 
     def _asked(self, ask: Ask) -> Call:
@@ -193,10 +195,13 @@ class ChatSimulator(Simulator):
         return [_output(answer) for answer in _answers(self.llm, [self._asked(ask) for ask in asks])]
 
     async def _aoutputs(self, asks: Sequence[Ask]) -> list[Output]:
-        return [_output(answer) for answer in await _await_answers(self.llm, [self._asked(ask) for ask in asks])]
+        return [
+            _output(answer)
+            for answer in await _await_answers(self.llm, [await aside(self._asked, ask) for ask in asks])
+        ]
 
     async def _parts(self, ask: Ask) -> AsyncIterator[str | Output]:
-        async for part in _streamed(self.llm, self._asked(ask)):
+        async for part in _streamed(self.llm, await aside(self._asked, ask)):
             yield _output(part) if isinstance(part, Answer) else part
 
     def _asked(self, ask: Ask, salt: str = "") -> Call:

@@ -19,6 +19,7 @@ from humanlm.simulation.asking import (
     Output,
     PersonaLike,
     Stage,
+    aside,
     ask_of,
     seed_of,
 )
@@ -176,6 +177,13 @@ class Simulator:
         states = options.pop("states", False)
         ask = ask_of(persona, context, **options)
         return self._drive([self._pair(ask, states, change)])[0]
+
+    async def acounterfactual(
+        self, persona: PersonaLike, context: Context, change: Mapping[str, str], **options: Any
+    ) -> Pair:
+        """As :meth:`counterfactual`, without blocking the event loop."""
+        states = options.pop("states", False)
+        return await self._adrive(self._pair(ask_of(persona, context, **options), states, change))
 
     def stream(self, persona: PersonaLike, context: Context, **options: Any) -> Iterator[Piece | Reply]:
         """Pieces of thinking and reply as they are written, at last the whole :class:`Reply`; options as for :meth:`reply`."""
@@ -351,7 +359,7 @@ class Simulator:
         return [job.done.result() for job in jobs]
 
     async def _aoutputs(self, asks: Sequence[Ask]) -> list[Output]:
-        jobs = [self._job(ask) for ask in asks]
+        jobs = [await aside(self._job, ask) for ask in asks]
         for job in jobs:
             self._machine().submit(job)
         return list(await asyncio.gather(*(asyncio.wrap_future(job.done) for job in jobs)))
@@ -360,7 +368,7 @@ class Simulator:
         """The whole text so far, again and again as it grows, at last the output."""
         from humanlm.simulation.bridge import parts
 
-        job = self._job(ask)
+        job = await aside(self._job, ask)
 
         async def finished(show: Callable[[str], None]) -> Output:
             watched = job._replace(show=show)

@@ -1,0 +1,245 @@
+"""One chat completion: n samples at once or one as a stream, stopped when the client leaves."""
+
+import asyncio
+import json
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from humanlm.reply import Fault, Reply, Usage
+from humanlm.serving.api import ChatAnswer, ChatRequest, Choice, ReplyMessage, Told, UsageBody
+from humanlm.serving.errors import APIError
+from humanlm.serving.failing import told_and_logged
+from humanlm.serving.turns import read_persona, read_turns
+from humanlm.simulation.asking import TEMPERATURE
+from humanlm.simulation.streaming import Piece
+
+if TYPE_CHECKING:
+    from humanlm.serving.app import Server
+
+T = TypeVar("T")
+_GONE = 499
+_DICE = random.SystemRandom()
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+async def answer_chat(server: "Server", chat: ChatRequest, request: Request) -> Response:
+    """Answers one request."""
+    simulator = server.simulator(chat.model)
+    count = chat.n or 1
+    if chat.stream and count > 1:
+        raise APIError(400, "a stream has one sample: leave n out, or stream out", param="n", code="unsupported")
+    persona, turns = read_persona(chat, server.personas), read_turns(chat)
+    visit = request.scope["humanlm"]
+    visit |= {"model": chat.model, "replies": count, "streamed": bool(chat.stream)}
+    seed = _DICE.getrandbits(40) if chat.seed is None else chat.seed
+    options: dict[str, Any] = {
+        "states": chat.humanlm.states,
+        "fix": chat.humanlm.fix or None,
+        "temperature": TEMPERATURE if chat.temperature is None else chat.temperature,
+        "max_new_tokens": chat.max_completion_tokens or chat.max_tokens,
+    }
+    if chat.stream:
+        source = simulator.astream(persona, turns, seed=seed, **options)
+        return EventStream(server, chat, visit, source)
+
+    async def all_samples() -> list[Reply]:
+        async with asyncio.timeout(server.limits.request_s), asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(simulator.areply(persona, turns, seed=seed + number, **options))
+                for number in range(count)
+            ]
+        return [task.result() for task in tasks]
+
+    try:
+        replies = await unless_gone(request.receive, all_samples())
+    except ClientGone:
+        visit["gone"] = True
+        return Response(status_code=_GONE)
+    except Exception as error:
+        raise told_and_logged(error, visit["id"]) from error
+    choices = [_choice(server, chat, number, reply) for number, reply in enumerate(replies)]
+    usage = _usage(replies)
+    visit |= {"in": usage.prompt_tokens, "out": usage.completion_tokens}
+    answer = ChatAnswer(id=new_id(), created=int(time.time()), model=chat.model, choices=choices, usage=usage)
+    return Response(answer.model_dump_json(exclude_none=False), media_type="application/json")
+
+
+async def unless_gone(receive: Any, work: Awaitable[T]) -> T:
+    """Waits for work, or stops it when the client leaves.
+
+    Raises:
+        ClientGone: It left.
+    """
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return await task
+    finally:
+        for waiting in (task, gone):
+            waiting.cancel()
+
+
+async def _left(receive: Any) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class EventStream(Response):
+    """Server-sent events in OpenAI's form; whatever happens, the model stops when the stream does."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, server: "Server", chat: ChatRequest, visit: dict[str, Any], source: AsyncIterator[Piece | Reply]
+    ) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self.server, self.chat, self.visit, self.source = server, chat, visit, source
+        self.head = {
+            "id": new_id(),
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": chat.model,
+        }
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Sends the events."""
+
+        async def all_events() -> None:
+            events = self._events()
+            try:
+                async with asyncio.timeout(self.server.limits.request_s):
+                    first = await anext(events)  # an error before the first piece is still a proper answer
+            except Exception as error:  # noqa: BLE001 - told in OpenAI's shape
+                told = told_and_logged(error, self.visit["id"])
+                self.visit["code"] = told.code
+                await told.response()(scope, receive, send)
+                return
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await self._send(send, first)
+            try:
+                async with asyncio.timeout(self.server.limits.request_s):
+                    async for event in events:
+                        await self._send(send, event)
+            except Exception as error:  # noqa: BLE001 - the status is sent already: the error goes as an event
+                told = told_and_logged(error, self.visit["id"])
+                self.visit["code"] = told.code
+                await self._send(send, told.body)
+            await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+        try:
+            await unless_gone(receive, all_events())
+        except ClientGone:
+            self.visit["gone"] = True
+        finally:
+            await self.source.aclose()  # type: ignore[attr-defined]
+
+    async def _send(self, send: Any, event: dict[str, Any]) -> None:
+        body = f"data: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _events(self) -> AsyncIterator[dict[str, Any]]:
+        cut = Cut(self.chat.stops)
+        begun = False
+        async for item in self.source:
+            if isinstance(item, Reply):
+                for event in self._end(item, cut):
+                    yield event
+                return
+            if not begun:
+                begun = True
+                yield self._chunk({"role": "assistant", "content": ""})
+            if item.kind == "thinking":
+                if self.chat.humanlm.thinking:
+                    yield self._chunk({"reasoning_content": item.text})
+            elif said := cut.more(item.text):
+                yield self._chunk({"content": said})
+
+    def _end(self, reply: Reply, cut: "Cut") -> list[dict[str, Any]]:
+        choice = _choice(self.server, self.chat, 0, reply)
+        usage = _usage([reply])
+        self.visit |= {"in": usage.prompt_tokens, "out": usage.completion_tokens}
+        events = [self._chunk({"content": rest})] if (rest := cut.rest()) else []
+        last = self._chunk({}, finish=choice.finish_reason)
+        last["choices"][0]["humanlm"] = choice.humanlm.model_dump(mode="json")
+        events.append(last)
+        if self.chat.stream_options is not None and self.chat.stream_options.include_usage:
+            events.append({**self.head, "choices": [], "usage": usage.model_dump()})
+        return events
+
+    def _chunk(self, delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
+        return {**self.head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+class Cut:
+    """Cuts growing text at the first of some stop texts, and holds back what may be the beginning of one."""
+
+    def __init__(self, stops: list[str]) -> None:
+        self.stops, self.over = stops, False
+        self._held = ""
+
+    def more(self, text: str) -> str:
+        """What may be shown now."""
+        if self.over:
+            return ""
+        self._held += text
+        places = [place for stop in self.stops if (place := self._held.find(stop)) >= 0]
+        if places:
+            self.over = True
+            return self._held[: min(places)]
+        keep = max(
+            (size for stop in self.stops for size in range(1, len(stop)) if self._held.endswith(stop[:size])), default=0
+        )
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return shown
+
+    def rest(self) -> str:
+        """What was held back for nothing."""
+        held, self._held = ("" if self.over else self._held), ""
+        return held
+
+    def whole(self, text: str) -> str:
+        """A finished text, cut."""
+        return self.more(text) + self.rest()
+
+
+def new_id() -> str:
+    """An id for an answer."""
+    return f"chatcmpl-{secrets.token_hex(12)}"
+
+
+def _choice(server: "Server", chat: ChatRequest, index: int, reply: Reply) -> Choice:
+    server.metrics.count(chat.model, reply)
+    if server.log_texts:
+        from humanlm.serving.metrics import log
+
+        log("reply", model=chat.model, text=reply.text, states=reply.states)
+    asked = chat.humanlm
+    told = Told(
+        states=reply.states if asked.states or asked.fix else None,
+        thinking=reply.thinking if asked.thinking else None,
+        faults=[str(fault) for fault in reply.faults],
+        persona_id=asked.persona_id,
+    )
+    text = Cut(chat.stops).whole(reply.text)
+    finish = "length" if Fault.NO_END in reply.faults else "stop"
+    return Choice(index=index, message=ReplyMessage(content=text), finish_reason=finish, humanlm=told)
+
+
+def _usage(replies: list[Reply]) -> UsageBody:
+    total = Usage()
+    for reply in replies:
+        total = total.plus(reply.usage or Usage())
+    read, written = total.prompt_tokens, total.completion_tokens
+    return UsageBody(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
