@@ -281,6 +281,7 @@ def test_mime_and_charsets(tmp_path):
         ("4-date", "Date: not a time"),
         ("6-attached", "Date: missing"),
         ("7-garbage", "Date: missing"),
+        ("7-garbage", "body: not utf-8, read as Windows-1252"),
     }
     window = Window(parse_time("2024-01-01"))
     assert collect(Mail(folder, window), tmp_path / "dated").rows == 4
