@@ -40,6 +40,7 @@ def test_a_dump_can_be_read_again(tmp_path: Path) -> None:
         (["seed.x=1"], "'seed' is no mapping"),
         (["n=1"], "setting n=1"),
         (["method=grop"], "unknown method 'grop': did you mean 'grpo'"),
+        (["method=userlm"], "evaluated and not trained: humanlm evaluate --model userlm:"),
         (["engine=trll"], "unknown engine 'trll': did you mean 'trl'"),
         (["micro_batch=6"], "choose a multiple of 4 that divides 128"),
         (["micro_batch=12"], "choose a multiple of 4 that divides 128"),

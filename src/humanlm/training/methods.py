@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from humanlm.errors import unknown_name
+from humanlm.errors import UsageError, unknown_name
 from humanlm.states import RESPONSE
 
 
@@ -76,6 +76,11 @@ def find_method(name: str) -> Method:
     Raises:
         UsageError: There is none; names the nearest.
     """
+    if name == "userlm":
+        raise UsageError(
+            "userlm is a public model that is evaluated and not trained: "
+            "humanlm evaluate --model userlm:microsoft/UserLM-8b --data snap-stanford/humanual-chat ..."
+        )
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
     return METHODS[name]
