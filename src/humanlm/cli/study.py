@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from humanlm.cli.options import JUDGE_HELP, cost_words, judge_cost_options
 from humanlm.errors import UsageError
 
 _STUDY = click.argument("study", type=click.Path(path_type=Path))
@@ -95,3 +96,175 @@ def serve(study: Path, database: str | None, host: str, port: int) -> None:
     click.echo(f"experimenter: {loaded.server.public_url or f'http://{host}:{port}'}/admin  ({where})")
     sys.stdout.flush()
     run(app, loaded, host=host, port=port)
+
+
+@command.command(name="rehearse", epilog="Example: humanlm study rehearse study.yaml --n 50")
+@_STUDY
+@click.option(
+    "--n", default=50, show_default=True, type=click.IntRange(min=1), help="Made-up participants, all at once."
+)
+@click.option("--seconds", default=0.5, show_default=True, type=click.FloatRange(min=0), help="Mean time on a page.")
+@click.option("--seed", default=0, show_default=True, type=int, help="Of their answers.")
+@click.option("--database", help="Where their answers go.  [default: STUDY's name with -rehearsal.sqlite; made anew]")
+@_JSON
+def rehearse(study: Path, n: int, seconds: float, seed: int, database: str | None, as_json: bool) -> int:
+    """Send made-up participants through the real pages, into a database of their own."""
+    from humanlm.study.config import load_study
+    from humanlm.study.local import entries, served, unlimited
+    from humanlm.study.rehearse import rehearse as run
+
+    loaded = unlimited(load_study(study))
+    place = database or str(study.with_name(f"{study.stem}-rehearsal.sqlite"))
+    if database is None:
+        for end in ("", "-wal", "-shm"):
+            Path(place + end).unlink(missing_ok=True)
+    logging.getLogger("humanlm.study").setLevel(logging.ERROR)
+    with served(loaded, place) as url:
+        found = run(url, n, think_s=seconds, seed=seed, entries=entries(loaded, place, n), tell=_teller())
+    shown = {key: value for key, value in found._asdict().items() if key not in ("acknowledged", "codes")}
+    if as_json:
+        click.echo(json.dumps({**shown, "database": place}, indent=1))
+    else:
+        click.echo(
+            f"{found.finished} of {found.participants} finished in {found.seconds:.0f} s: {found.pages:,} pages, "
+            f"median {found.p50_ms:.0f} ms, 95% within {found.p95_ms:.0f} ms"
+        )
+        for why, count in found.failures.items():
+            click.echo(f"  {count} x {why}")
+        click.echo(f"{place}: try `humanlm study analyze {study} --database {place} --out rehearsal`")
+    return 0 if found.finished == found.participants else 1
+
+
+def _teller() -> Any:
+    """A bar on a terminal, silence elsewhere."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bars = Progress(console=Console(stderr=True), transient=True)
+    task = bars.add_task("participants", total=None)
+    bars.start()
+
+    def tell(done: int, total: int) -> None:
+        bars.update(task, completed=done, total=total)
+        if done == total:
+            bars.stop()
+
+    return tell
+
+
+@command.command(name="export", epilog="Example: humanlm study export study.yaml --out data --format parquet")
+@_STUDY
+@_DATABASE
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--format", "form", default="parquet", show_default=True, help="parquet, csv or json.")
+@_JSON
+def export(study: Path, database: str | None, out: Path, form: str, as_json: bool) -> None:
+    """Write all tables, pseudonymous: participants, answers, responses, ratings, and the study file as it was."""
+    from humanlm.study.export import write_export
+
+    written = write_export(_opened(study, database), out, form)
+    click.echo(json.dumps([str(file) for file in written]) if as_json else "\n".join(map(str, written)))
+
+
+@command.command(name="analyze", epilog="Example: humanlm study analyze study.yaml --out results --judge embedding")
+@_STUDY
+@_DATABASE
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for report.html and results.json.")
+@click.option("--focal", help="The simulator that is expected to be better.  [default: the study's first]")
+@click.option("--judge", "judge_name", help=f"Compare a judge with people: {JUDGE_HELP}")
+@judge_cost_options
+@click.option("--keep-inattentive", is_flag=True, help="Keep those who failed too many attention checks.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the intervals.")
+@click.option("--dry-run", is_flag=True, help="Say what the judge would cost, write nothing.")
+@_JSON
+def analyze(
+    study: Path,
+    database: str | None,
+    out: Path,
+    focal: str | None,
+    judge_name: str | None,
+    judge_url: str | None,
+    judge_repeats: int | None,
+    max_cost: float | None,
+    max_calls: int | None,
+    keep_inattentive: bool,
+    seed: int,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Means, win rates, paired tests, shares above each label, the judge's agreement with people, and the next study's size."""
+    from humanlm.study.analysis import analyze as run
+    from humanlm.study.analysis import judge_groups
+    from humanlm.study.config import load_study
+    from humanlm.study.export import tables
+    from humanlm.study.report import headline, write_report
+
+    loaded, data = load_study(study), tables(_opened(study, database))
+    judge = None
+    if judge_name is not None:
+        from humanlm.judging import open_judge
+        from humanlm.llm import SpendLimits
+
+        limits = SpendLimits(max_cost=max_cost, max_calls=max_calls)
+        if not dry_run:
+            out.mkdir(parents=True, exist_ok=True)
+        ledger = None if dry_run else out / "ledger.sqlite"
+        judge = open_judge(judge_name, url=judge_url, ledger=ledger, limits=limits, repeats=judge_repeats or 1)
+    if dry_run:
+        groups = judge_groups(loaded, data, data.ratings)[0] if judge is not None else []
+        needed = judge.estimate(groups) if judge is not None else None
+        words = (cost_words(needed) or "no requests") if needed is not None else "no judge"
+        facts = {"groups": len(groups), "judge_cost": needed.model_dump() if needed is not None else None}
+        click.echo(json.dumps(facts) if as_json else f"judge: {len(groups)} groups, {words}; nothing was written")
+        return 0
+    found = run(loaded, data, focal=focal, judge=judge, seed=seed, keep_inattentive=keep_inattentive)
+    page = write_report(found, out)
+    if as_json:
+        click.echo(found.model_dump_json(indent=1))
+        return 0
+    for line in headline(found):
+        click.echo(line)
+    for one in found.simulators:
+        wins = "–" if one.win_rate.mean is None else f"{one.win_rate.mean:.0%}"
+        click.echo(f"  {one.name:<20} likeness {one.similarity.mean or 0:.2f}  first places {wins}")
+    click.echo(str(page))
+    return 0
+
+
+@command.command(
+    name="invite", epilog="Example: humanlm study invite study.yaml --n 30 --url https://study.example.org"
+)
+@_STUDY
+@_DATABASE
+@click.option("--n", required=True, type=click.IntRange(1, 10_000), help="How many links.")
+@click.option("--url", help="The study's address.  [default: server.public_url]")
+def invite(study: Path, database: str | None, n: int, url: str | None) -> None:
+    """Print single-use links, one a line; only their digests are kept."""
+    from humanlm.study.config import load_study
+    from humanlm.study.people import invite as make
+    from humanlm.study.storage import Storage
+
+    loaded = load_study(study)
+    if loaded.recruiting.via != "invitation":
+        raise UsageError(f"{study}: recruiting.via is {loaded.recruiting.via}: links are for `via: invitation`")
+    base = (url or loaded.server.public_url or "").rstrip("/")
+    if not base:
+        raise UsageError("say where the study is: --url, or server.public_url in the study")
+    for token in make(Storage(_database(study, database)), n):
+        click.echo(f"{base}/?invitation={token}")
+
+
+@command.command(name="withdraw", epilog="Example: humanlm study withdraw study.yaml p-0123456789")
+@_STUDY
+@click.argument("participant")
+@_DATABASE
+def withdraw(study: Path, participant: str, database: str | None) -> None:
+    """Delete everything a participant answered; an audit line stays."""
+    import time
+
+    from humanlm.study.people import withdraw as run
+
+    run(_opened(study, database), participant, actor="experimenter", now=time.time())
+    click.echo(f"{participant}: withdrawn, answers deleted")

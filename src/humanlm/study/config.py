@@ -359,8 +359,17 @@ class Study(_Strict):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     def stimulus(self, name: str) -> Stimulus:
-        """A stimulus by id."""
-        return next(stimulus for stimulus in self.stimuli if stimulus.id == name)
+        """A stimulus by id.
+
+        Raises:
+            UsageError: There is none, as after a change of the file.
+        """
+        found = next((stimulus for stimulus in self.stimuli if stimulus.id == name), None)
+        if found is None:
+            raise UsageError(
+                f"stimulus {name!r} is in the data, but not in this study file: give the file that was served"
+            )
+        return found
 
     def simulator(self, name: str) -> StudySimulator:
         """A simulator by name."""

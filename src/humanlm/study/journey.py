@@ -241,6 +241,11 @@ class Journeys:
                 return Outcome("taken", {})
             row.answers, row.taken_at, row.draft = checked.answers, now, None
             self._after(session, person, study, page, checked, now)
+            if person.status == ACTIVE:
+                # the next page is shown at once; noted here, it costs no transaction of its own
+                steps, taken = self._steps(session, person, study)
+                coming = next(step for step in steps if step.name not in taken)
+                self._row(session, person.id, coming.name, now)
             return Outcome("taken", {})
 
     def save_draft(self, token: str | None, name: str, form: Form, now: float) -> bool:
