@@ -1,0 +1,1 @@
+"""The study of methods in the controlled world: `python -m benchmarks.study --help`."""

@@ -1,0 +1,194 @@
+"""From the raw scores of a study to what its page says: means, intervals, paired tests, where the variance is. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from humanlm.metrics.intervals import Estimate, estimate, paired_difference
+from humanlm.metrics.significance import holm, paired_test
+from humanlm.metrics.variance import VarianceSplit, split_variance
+
+OURS = "humanlm-trace"
+UNTRAINED = ("base", "base-think")
+HEADLINE = "0.4"
+
+
+class Value(NamedTuple):
+    """One raw score: the mean over one user's examples in one sample."""
+
+    seed: int
+    user: str
+    sample: int
+    value: float
+
+
+class Gap(NamedTuple):
+    """How much more our method has than another.
+
+    Attributes:
+        base: Which base.
+        budget: At which budget.
+        other: The other setting.
+        difference: Ours less the other's, with an interval clustered by user.
+        relative: The difference as a share of the other's mean.
+        p: Of a two-sided paired permutation test over users.
+        p_holm: The same, corrected for all comparisons of the table.
+        seeds: By seed, the difference.
+    """
+
+    base: str
+    budget: str
+    other: str
+    difference: Estimate
+    relative: float
+    p: float | None
+    p_holm: float | None
+    seeds: dict[int, float]
+
+
+class Results:
+    """The content of a study's results file.
+
+    Args:
+        content: The file's JSON.
+    """
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        self.config: dict[str, Any] = content["config"]
+        self.cells = [cell for cell in content["cells"] if "setting" in cell]
+        self.made = [cell for cell in content["cells"] if "setting" not in cell]
+        self._points: dict[tuple[str, int, str], list[dict[str, Any]]] = {
+            (cell["base"], cell["seed"], cell["setting"]): cell["points"] for cell in self.cells
+        }
+
+    @classmethod
+    def read(cls, file: Path) -> Results:
+        """Reads a results file."""
+        return cls(json.loads(file.read_text(encoding="utf-8")))
+
+    @property
+    def bases(self) -> list[str]:
+        """The bases, in the order of the study."""
+        return [base for base in self.config["bases"] if any(cell["base"] == base for cell in self.cells)]
+
+    @property
+    def settings(self) -> list[str]:
+        """The settings, in the order of the study."""
+        return [name for name in self.config["settings"] if any(cell["setting"] == name for cell in self.cells)]
+
+    @property
+    def cpu_hours(self) -> float:
+        """CPU hours of all cells, bases included."""
+        return sum(cell["cpu_s"] for cell in (*self.cells, *self.made)) / 3600
+
+    def seeds(self, base: str) -> list[int]:
+        """The seeds in which every setting of a base is finished: only those are compared."""
+        return [
+            seed
+            for seed in self.config["seeds"]
+            if all((base, seed, setting) in self._points for setting in self.settings)
+        ]
+
+    def point(self, base: str, seed: int, setting: str, budget: str) -> dict[str, Any]:
+        """What was measured at a budget; the untrained have one point for all."""
+        points = self._points[base, seed, setting]
+        if setting in UNTRAINED:
+            return points[0]
+        return next(point for point in points if budget in point["for"])
+
+    def values(self, base: str, setting: str, budget: str, temperature: str = HEADLINE) -> list[Value]:
+        """All raw scores of a setting at a budget."""
+        return [
+            Value(seed, f"{seed}/{number}", sample, value)
+            for seed in self.seeds(base)
+            for number, row in enumerate(self.point(base, seed, setting, budget)["scores"][temperature])
+            for sample, value in enumerate(row)
+        ]
+
+    def mean(self, base: str, setting: str, budget: str, temperature: str = HEADLINE) -> Estimate:
+        """Response alignment, its interval clustered by user."""
+        found = self.values(base, setting, budget, temperature)
+        return estimate([value.value for value in found], [value.user for value in found])
+
+    def tokens(self, base: str, setting: str, budget: str) -> tuple[int, int]:
+        """Mean steps and tokens at a budget."""
+        points = [self.point(base, seed, setting, budget) for seed in self.seeds(base)]
+        return round(fmean(point["step"] for point in points)), round(fmean(point["tokens"] for point in points))
+
+    def gaps(self, budgets: Sequence[str], ours: str = OURS, temperature: str = HEADLINE) -> list[Gap]:
+        """Our method against every other, at these budgets and on all bases; one family for Holm's correction."""
+        raw = [
+            (base, budget, other, *self._gap(base, budget, ours, other, temperature))
+            for budget in budgets
+            for base in self.bases
+            for other in self.settings
+            if other != ours
+        ]
+        corrected = holm([p for *_, p, _ in raw])
+        return [
+            Gap(base, budget, other, difference, relative, p, p_holm, seeds)
+            for (base, budget, other, difference, relative, p, seeds), p_holm in zip(raw, corrected, strict=True)
+        ]
+
+    def _gap(
+        self, base: str, budget: str, ours: str, other: str, temperature: str
+    ) -> tuple[Estimate, float, float | None, dict[int, float]]:
+        left, right = (_by_user(self.values(base, name, budget, temperature)) for name in (ours, other))
+        users = list(left)
+        a, b = list(left.values()), [right[user] for user in users]
+        difference = paired_difference(a, b, users)
+        test = paired_test(a, b, users)
+        seeds: dict[int, list[float]] = {}
+        for user in users:
+            seeds.setdefault(int(user.split("/")[0]), []).append(left[user] - right[user])
+        base_mean = fmean(b)
+        return difference, (fmean(a) - base_mean) / max(base_mean, 1e-9), test.p, {s: fmean(v) for s, v in seeds.items()}
+
+    def best_other(self, base: str, budget: str, ours: str = OURS, temperature: str = HEADLINE) -> str:
+        """The setting with the highest mean beside ours."""
+        means = {name: self.mean(base, name, budget, temperature).mean or 0.0 for name in self.settings if name != ours}
+        return max(means, key=lambda name: means[name])
+
+    def variance(self, base: str, setting: str, budget: str, temperature: str = HEADLINE) -> VarianceSplit:
+        """Where the spread of a setting's scores comes from: seed, user (within a seed), sample."""
+        found = self.values(base, setting, budget, temperature)
+        factors = {"seed": [str(value.seed) for value in found], "user": [value.user for value in found]}
+        return split_variance([value.value for value in found], factors)
+
+    def curve(self, base: str, setting: str) -> list[tuple[float, float]]:
+        """Mean response alignment over steps at the headline temperature, first sample."""
+        sums: dict[int, list[float]] = {}
+        for seed in self.seeds(base):
+            for point in self._points[base, seed, setting]:
+                rows = point["scores"].get(HEADLINE)
+                if rows:
+                    sums.setdefault(point["step"], []).append(fmean(row[0] for row in rows))
+        count = len(self.seeds(base))
+        return [(float(step), fmean(values)) for step, values in sorted(sums.items()) if len(values) == count]
+
+    def tried(self) -> Iterator[tuple[str, str, int, dict[str, tuple[float, int]]]]:
+        """For a log of settings: base, setting, tokens at the longest budget, and by budget the mean and how many seeds."""
+        longest = max(self.config["budgets"], key=lambda name: self.config["budgets"][name])
+        for base in self.bases:
+            for setting in self.settings:
+                seeds = [seed for seed in self.config["seeds"] if (base, seed, setting) in self._points]
+                if not seeds:
+                    continue
+                means = {}
+                for budget in self.config["budgets"]:
+                    rows = [self.point(base, seed, setting, budget)["scores"][HEADLINE] for seed in seeds]
+                    means[budget] = (fmean(value for part in rows for row in part for value in row), len(seeds))
+                tokens = [self.point(base, seed, setting, longest)["tokens"] for seed in seeds]
+                yield base, setting, round(fmean(tokens)), means
+
+
+def _by_user(values: Sequence[Value]) -> dict[str, float]:
+    """The mean of each user over samples."""
+    sums: dict[str, list[float]] = {}
+    for value in values:
+        sums.setdefault(value.user, []).append(value.value)
+    return {user: fmean(found) for user, found in sums.items()}
