@@ -12,6 +12,7 @@ from humanlm import __version__
 
 _PARTS = {
     "train": ("torch", "transformers", "trl", "datasets", "accelerate"),
+    "lora": ("peft",),
     "embed": ("sentence_transformers",),
 }
 _KEYS = ("HF_TOKEN", "WANDB_API_KEY")
@@ -34,7 +35,7 @@ def command(as_json: bool) -> int:
         "device": _device() if installed["torch"] else "unknown (torch is not installed)",
         "cores": os.cpu_count(),
         "keys_set": keys,
-        "ready": {"train": ready["train"], "embedding judge": ready["train"] and ready["embed"]},
+        "ready": {"train": ready["train"], "lora": ready["lora"], "embedding judge": ready["train"] and ready["embed"]},
     }
     if as_json:
         click.echo(json.dumps(report, indent=1))
