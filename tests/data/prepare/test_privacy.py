@@ -95,8 +95,9 @@ def test_no_id_and_no_name_is_left_in_the_dataset(tmp_path: Path) -> None:
     people = {"anna.k@corp.example": "Anna Kowalska", "ben_1987": "Ben Okafor", "zoe77": "zoe77"}
     records = []
     for n in range(12):
-        records.append(record(f"mail-p{n}", "anna.k@corp.example", f"Ask Ben Okafor or zoe77, says Kowalska, case {n}.", thread=f"th-{n}",
-                              author="Anna Kowalska", minutes=n))  # fmt: skip
+        text = f"Ask Ben Okafor or zoe77, says Kowalska, case {n}."
+        user = "anna.k@corp.example"
+        records.append(record(f"mail-p{n}", user, text, thread=f"th-{n}", author="Anna Kowalska", minutes=n))
         for user in ("ben_1987", "zoe77"):
             text = f"Dear Anna, dear zoe77, I am Ben, mail me: ben.okafor{n}@home.example, or @zoe77; note {user[:1] * 3} {n}."
             records.append(
