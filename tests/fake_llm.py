@@ -225,6 +225,7 @@ class FakeLLM:
         usage = {
             "prompt_tokens": size // 4,
             "completion_tokens": len(text) // 4,
+            "total_tokens": size // 4 + len(text) // 4,
             "prompt_tokens_details": {"cached_tokens": size // 8},
         }
         chat: dict[str, Any] = {"role": "assistant", "content": text}

@@ -13,8 +13,8 @@ from humanlm.evaluation.compute import compute_scores
 from humanlm.evaluation.pipeline import Progress, Workplace, work
 from humanlm.evaluation.population import Labeller, label, labeller_of
 from humanlm.evaluation.records import ANCHORS, GENERATIONS, write_records
-from humanlm.evaluation.scores import SCORES, DataInfo, PromptInfo, Scores, Settings, Similarity, sorted_json
-from humanlm.evaluation.sources import SETTINGS, Answers, Recorded, ask
+from humanlm.evaluation.scores import SCORES, SETTINGS, DataInfo, PromptInfo, Scores, Settings, Similarity, sorted_json
+from humanlm.evaluation.sources import Answers, Recorded, ask
 from humanlm.evaluation.steps import Batch, make_batches
 from humanlm.example import Example
 from humanlm.files import claim_folder, write_whole
@@ -235,7 +235,6 @@ def make_settings(
             f"judge {judge.name!r} cannot sort replies by stance and emotion: use a language model as the judge"
         )
     method = card.method + ("-think" if card.method == "base" and simulator.think else "")
-    known = not isinstance(simulator, Recorded) or simulator.known
     return Settings(
         name=name or (simulator.name if isinstance(simulator, Recorded) else method),
         method=method,
@@ -243,9 +242,9 @@ def make_settings(
         model=model or simulator.name,
         step=card.step,
         model_seed=card.seed,
-        prompts=PromptInfo(name=prompts.name, version=prompts.version, fingerprint=prompts.fingerprint)
-        if known
-        else PromptInfo(name="their own", version="unknown", fingerprint=""),
+        prompts=simulator.info
+        if isinstance(simulator, Recorded)
+        else PromptInfo(name=prompts.name, version=prompts.version, fingerprint=prompts.fingerprint),
         data=DataInfo(
             source=source or examples[0].source,
             fingerprint=fingerprint(examples),

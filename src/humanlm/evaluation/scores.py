@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +21,7 @@ from humanlm.metrics.voice import assistant_rate
 from humanlm.states import RESPONSE
 
 SCORES = "scores.json"
+SETTINGS = "settings.json"
 
 
 class _Data(BaseModel):
@@ -68,6 +70,8 @@ class Settings(_Data):
         batch: Examples handled at once.
     """
 
+    FILE: ClassVar[str] = SETTINGS
+
     name: str
     method: str
     think: bool
@@ -87,6 +91,25 @@ class Settings(_Data):
     population: str = ""
     seed: int = 0
     batch: int = Field(default=64, ge=1)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Reads what stands in a folder: an evaluation's settings, or its scores.
+
+        Raises:
+            UsageError: There is nothing, or it is another program's.
+        """
+        file = folder / cls.FILE
+        if not file.is_file():
+            raise UsageError(f"{folder}: no {file.name} there: give a folder that `humanlm evaluate --out` finished")
+        try:
+            return cls.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(
+                f"{file}, key {'.'.join(map(str, first['loc'])) or '-'}: {first['msg']}: not written by `humanlm evaluate`; "
+                f"run it again"
+            ) from error
 
 
 class Texts(_Data):
@@ -176,6 +199,8 @@ class Scores(Settings):
         notes: What a reader must know before reading the figures.
     """
 
+    FILE: ClassVar[str] = SCORES
+
     response_alignment: Estimate
     state_alignment: dict[str, Estimate]
     state_alignment_mean: Estimate | None
@@ -202,25 +227,6 @@ class Scores(Settings):
     def write(self, folder: Path) -> None:
         """Writes ``scores.json``; the same scores are always the same bytes."""
         write_whole(folder / SCORES, sorted_json(self))
-
-    @classmethod
-    def read(cls, folder: Path) -> "Scores":
-        """Reads ``scores.json`` of an evaluation.
-
-        Raises:
-            UsageError: There is none, or it is another program's.
-        """
-        file = folder / SCORES
-        if not file.is_file():
-            raise UsageError(f"{folder}: no {SCORES} there: give a folder that `humanlm evaluate --out` finished")
-        try:
-            return cls.model_validate_json(file.read_bytes())
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UsageError(
-                f"{file}, key {'.'.join(map(str, first['loc'])) or '-'}: {first['msg']}: not the scores of an evaluation; "
-                f"run `humanlm evaluate` again"
-            ) from error
 
 
 def sorted_json(model: BaseModel) -> str:

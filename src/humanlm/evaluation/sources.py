@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from humanlm.errors import DataError, HumanLMError, UsageError
 from humanlm.evaluation.records import GENERATION, GENERATIONS, Part, Record, read_records
+from humanlm.evaluation.scores import SETTINGS, PromptInfo
 from humanlm.evaluation.steps import Batch, batch_seed
 from humanlm.example import Example
 from humanlm.prompts import Prompts
@@ -18,7 +19,6 @@ from humanlm.reply import Reply, parse_reply
 from humanlm.simulation.card import ModelCard
 from humanlm.states import RESPONSE, THINK
 
-SETTINGS = "settings.json"
 _TEXT_KEYS = ("text", "response", "completion", "output", "generation", "prediction")
 
 
@@ -65,6 +65,7 @@ class Recorded:
         card: As far as it is known how they were made.
         prompts: The templates they were made with, or the package's if that is not known.
         think: Whether the simulator reasoned first.
+        info: What is said of the prompts; without a fingerprint they are unknown.
         file: Where they were read.
         parts: The series there are, with the number of samples of each.
         known: Whether we made them, so that settings and prompts are known.
@@ -77,6 +78,7 @@ class Recorded:
         self.file, self.known, self.strangers = file, known, strangers
         self.name = file.parent.name if known else file.stem
         self.card, self.prompts, self.think = ModelCard(method="recorded"), Prompts.load(), False
+        self.info = PromptInfo(name="their own", version="unknown", fingerprint="")
         self._texts = texts
         self.parts: dict[Part, int] = {}
         for part, _, sample in texts:

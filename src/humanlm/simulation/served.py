@@ -96,6 +96,11 @@ class ServedSimulator(Simulator):
         calls = [self._call(list(prompt), limit, temperature, seed, str(place)) for place, prompt in enumerate(prompts)]
         return [self._output(answer) for answer in _answers(self.llm, calls)]
 
+    @property
+    def concurrency(self) -> int:
+        """As many as the door lets through."""
+        return self.llm.endpoint.concurrency
+
     def _outputs(self, asks: Sequence[Ask]) -> list[Output]:
         return [self._output(answer) for answer in _answers(self.llm, [self._asked(ask) for ask in asks])]
 
@@ -113,6 +118,18 @@ class ServedSimulator(Simulator):
         self._warn(ask.no_repeat_ngram)
         ids, limit = self._ids(ask)
         return self._call(ids, limit, ask.temperature, ask.seed, _salt(self.llm, ask))
+
+    def attempts(
+        self, examples: Sequence[Example], target: str = RESPONSE, *, temperature: float = 0.4, seed: int = 0
+    ) -> list[Reply | CallError]:
+        """As :meth:`replies`, with the failure in place of a reply that could not be had."""
+        self._warn(4)
+        asks = [Ask(example, target, temperature, seed) for example in examples]
+        calls = [self._call(*self._ids(ask), temperature, seed, str(place)) for place, ask in enumerate(asks)]
+        return [
+            answer if isinstance(answer, CallError) else self._read(self._output(answer), ask)
+            for answer, ask in zip(self.llm.ask(calls), asks, strict=True)
+        ]
 
     def _output(self, answer: Answer) -> Output:
         end = str(self.tokenizer.eos_token or "")
@@ -165,6 +182,11 @@ class ChatSimulator(Simulator):
         made.llm = llm or LLM(resolve(spec, url=url, kind="model"))
         return made
 
+    @property
+    def concurrency(self) -> int:
+        """As many as the door lets through."""
+        return self.llm.endpoint.concurrency
+
     def token_limit(self, target: str) -> int:
         """New tokens a target may have."""
         self.prompts.check_target(target)
@@ -190,6 +212,17 @@ class ChatSimulator(Simulator):
         calls = [self._asked(ask, f"{seed}.{place}") for place, ask in enumerate(asks)]
         outputs = map(_output, _answers(self.llm, calls))
         return [self._read(output, ask) for output, ask in zip(outputs, asks, strict=True)]
+
+    def attempts(
+        self, examples: Sequence[Example], target: str = RESPONSE, *, temperature: float = 0.4, seed: int = 0
+    ) -> list[Reply | CallError]:
+        """As :meth:`replies`, with the failure in place of a reply that could not be had."""
+        asks = [Ask(example, target, temperature, seed) for example in examples]
+        calls = [self._asked(ask, f"{seed}.{place}") for place, ask in enumerate(asks)]
+        return [
+            answer if isinstance(answer, CallError) else self._read(_output(answer), ask)
+            for answer, ask in zip(self.llm.ask(calls), asks, strict=True)
+        ]
 
     def _outputs(self, asks: Sequence[Ask]) -> list[Output]:
         return [_output(answer) for answer in _answers(self.llm, [self._asked(ask) for ask in asks])]
@@ -226,6 +259,7 @@ def connect(
     served_as: str | None = None,
     think: bool | None = None,
     prompts: str | Path | None = None,
+    concurrency: int | None = None,
 ) -> Simulator:
     """The simulator that is not here: ``api:provider/model``, or a checkpoint of ours behind a URL.
 
@@ -237,10 +271,17 @@ def connect(
     if name.startswith(API):
         if think:
             raise UsageError(f"model {name!r}: what a hosted model thinks is not shown: leave out --think")
-        return ChatSimulator.connect(name.removeprefix(API), url=url, prompts=prompts)
+        spec = name.removeprefix(API)
+        return ChatSimulator.connect(spec, url=url, prompts=prompts, llm=_door(spec, url, concurrency))
     if url is None:
         raise UsageError(f"model {name!r}: a served model needs its server's URL")
-    return ServedSimulator.connect(model, url, served_as=served_as, think=think, prompts=prompts)
+    door = _door(served_as or name, url, concurrency)
+    return ServedSimulator.connect(model, url, think=think, prompts=prompts, llm=door)
+
+
+def _door(spec: str, url: str | None, concurrency: int | None) -> LLM:
+    endpoint = resolve(spec, url=url, kind="model")
+    return LLM(endpoint.model_copy(update={"concurrency": concurrency}) if concurrency else endpoint)
 
 
 def _answers(llm: LLM, calls: Sequence[Call]) -> list[Answer]:

@@ -1,0 +1,204 @@
+"""Inspect AI tasks: the Humanual sets with our prompts, our judges and our statistics (extra ``inspect``).
+
+``inspect eval humanlm/humanual_opinion --model openai/gpt-5-mini -T judge=openai/gpt-5-mini``; ``-T data=my-data`` for your own.
+"""
+
+from typing import Any
+
+try:
+    from inspect_ai import Task, task
+    from inspect_ai.dataset import MemoryDataset, Sample
+    from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig
+    from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
+    from inspect_ai.solver import TaskState, generate
+except ImportError as error:
+    raise ImportError("the Inspect tasks need Inspect AI: pip install 'humanlm[inspect]'") from error
+
+from humanlm.errors import JudgeError
+from humanlm.evaluation.steps import batch_seed
+from humanlm.example import Example
+from humanlm.judging import Group, Judge, open_judge
+from humanlm.metrics.lengths import word_count
+from humanlm.metrics.voice import assistant_rate
+from humanlm.prompts import Prompts
+from humanlm.prompts.chat import transcript
+from humanlm.reading import load_examples
+from humanlm.reply import Reply, parse_reply
+from humanlm.states import RESPONSE, STATES
+
+__all__ = ["humanual", *(f"humanual_{name}" for name in ("book", "chat", "email", "news", "opinion", "politics"))]
+
+PAPER_TEMPERATURE = 0.4
+_EXAMPLE = "example"
+
+
+def _sample(example: Example, prompts: Prompts) -> Sample:
+    system, *turns = prompts.messages(example, RESPONSE)
+    return Sample(
+        id=example.id,
+        input=[ChatMessageSystem(content=system["content"]), ChatMessageUser(content=transcript(turns))],
+        target=example.response,
+        metadata={"user_id": example.user_id, _EXAMPLE: example.model_dump(mode="json", exclude={"metadata"})},
+    )
+
+
+def _reply(state: TaskState, prompts: Prompts) -> tuple[Example, Reply]:
+    example = Example.model_validate(state.metadata[_EXAMPLE])
+    reply = parse_reply(
+        state.output.completion, RESPONSE, ended=state.output.stop_reason != "max_tokens", states=prompts.states
+    )
+    return example, reply
+
+
+async def _verdict(judge: Judge, example: Example, reply: Reply, target: str) -> Score:
+    """One reply's score; a judge that fails leaves the sample unscored, never zero."""
+    from anyio import to_thread
+
+    if not judge.covers(example, target):
+        return Score.unscored(explanation=f"the real response says nothing that {judge.name} can compare on {target}")
+    try:
+        (verdict,) = await to_thread.run_sync(judge.judge, Group(example=example, target=target, replies=(reply,)))
+    except JudgeError as error:
+        return Score.unscored(answer=reply.text, explanation=str(error))
+    points = [f"{match:.2f}  {point}" for point, match in zip(verdict.key_points, verdict.matches, strict=False)]
+    lines = [*points, *([f"penalty {verdict.penalty:.2f}"] if verdict.penalty else []), verdict.rationale]
+    return Score(value=verdict.score, answer=reply.text, explanation="\n".join(lines))
+
+
+@scorer(metrics=[mean(), stderr(cluster="user_id")])
+def response_alignment(judge: Judge, prompts: Prompts) -> Scorer:
+    """The judge's score of the reply against the real one; the standard error respects users."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        return await _verdict(judge, *_reply(state, prompts), RESPONSE)
+
+    return score
+
+
+@scorer(metrics=[mean(), stderr(cluster="user_id")])
+def state_alignment(judge: Judge, prompts: Prompts, dimension: str) -> Scorer:
+    """Response against response along one state dimension."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        return await _verdict(judge, *_reply(state, prompts), dimension)
+
+    return score
+
+
+@scorer(metrics=[mean(), stderr(cluster="user_id")])
+def right_form(prompts: Prompts) -> Scorer:
+    """Whether the output had exactly the form that was asked for."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        _, reply = _reply(state, prompts)
+        faults = ", ".join(str(fault).replace("_", " ") for fault in reply.faults)
+        return Score(value=float(reply.well_formed), answer=reply.text, explanation=faults or "right form")
+
+    return score
+
+
+@scorer(metrics=[mean()])
+def length_ratio(prompts: Prompts) -> Scorer:
+    """Words of the reply by words of the real one."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        example, reply = _reply(state, prompts)
+        return Score(value=word_count(reply.text) / max(1, word_count(example.response)), answer=reply.text)
+
+    return score
+
+
+@scorer(metrics=[mean()])
+def assistant_voice(prompts: Prompts) -> Scorer:
+    """Whether the reply speaks in the assistant's voice."""
+
+    async def score(state: TaskState, target: Target) -> Score:
+        _, reply = _reply(state, prompts)
+        return Score(value=assistant_rate([reply.text]) or 0.0, answer=reply.text)
+
+    return score
+
+
+def _task(
+    data: str, *, split: str, limit: int | None, judge: str, judge_url: str | None, states: bool, prompts: str | None,
+    ledger: str | None,
+) -> Task:  # fmt: skip
+    used = Prompts.load(prompts) if prompts else Prompts.load()
+    opened = open_judge(judge, url=judge_url, ledger=ledger)
+    scorers: list[Any] = [response_alignment(opened, used), right_form(used), length_ratio(used), assistant_voice(used)]
+    if states:
+        scorers += [state_alignment(opened, used, name) for name in STATES]
+    samples = [_sample(example, used) for example in load_examples(data, split, limit)]
+    config = GenerateConfig(temperature=PAPER_TEMPERATURE, max_tokens=512, seed=batch_seed(0, _part(), 0, 0))
+    return Task(dataset=MemoryDataset(samples, name=data), solver=generate(), scorer=scorers, config=config)
+
+
+def _part() -> Any:
+    from humanlm.evaluation.records import Part
+
+    return Part("simulator", RESPONSE, PAPER_TEMPERATURE)
+
+
+@task
+def humanual(
+    data: str,
+    split: str = "test",
+    limit: int | None = None,
+    judge: str = "embedding",
+    judge_url: str | None = None,
+    states: bool = False,
+    prompts: str | None = None,
+    ledger: str | None = None,
+) -> Task:
+    """Any examples: replies as this person, compared with what the person really wrote.
+
+    Args:
+        data: A folder of splits, a file, or a Hub dataset id.
+        split: Which split.
+        limit: Use at most this many examples.
+        judge: As after ``--judge``: ``embedding``, ``rule``, ``provider/model``.
+        judge_url: An OpenAI-compatible server for the judge.
+        states: Whether to compare along the six state dimensions too (six more judge calls an example).
+        prompts: A prompt set or a folder of templates.
+        ledger: A file in which the judge's answers are kept, to be asked once.
+    """
+    return _task(
+        data, split=split, limit=limit, judge=judge, judge_url=judge_url, states=states, prompts=prompts, ledger=ledger
+    )
+
+
+def _set(name: str) -> Any:
+    """The task of one published set."""
+
+    def made(
+        data: str = f"snap-stanford/humanual-{name}",
+        split: str = "test",
+        limit: int | None = None,
+        judge: str = "embedding",
+        judge_url: str | None = None,
+        states: bool = False,
+        prompts: str | None = None,
+        ledger: str | None = None,
+    ) -> Task:
+        return _task(
+            data,
+            split=split,
+            limit=limit,
+            judge=judge,
+            judge_url=judge_url,
+            states=states,
+            prompts=prompts,
+            ledger=ledger,
+        )
+
+    made.__name__ = made.__qualname__ = f"humanual_{name}"
+    made.__doc__ = f"Humanual {name.capitalize()}; the arguments are those of the task ``humanual``."
+    return task(made)
+
+
+humanual_book = _set("book")
+humanual_chat = _set("chat")
+humanual_email = _set("email")
+humanual_news = _set("news")
+humanual_opinion = _set("opinion")
+humanual_politics = _set("politics")
