@@ -10,9 +10,12 @@ from typing import Any
 import click
 
 from humanlm.cli.options import JUDGE_HELP, cost_words, judge_cost_options
+from humanlm.example import Example
 from humanlm.judging.base import Estimate, expected_cost
 from humanlm.training.config import LORA_RANK, TrainConfig
 from humanlm.training.methods import METHODS
+from humanlm.training.plan import Plan
+from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import Item
 
 _METHODS = "; ".join(f"{method.name}: {method.about}" for method in METHODS.values())
@@ -28,6 +31,10 @@ _METHODS = "; ".join(f"{method.name}: {method.about}" for method in METHODS.valu
 @click.option("--model", help="What to start from: a Hub id, a model folder or a run folder.")
 @click.option("--judge", help=f"What scores rollouts: {JUDGE_HELP}")
 @judge_cost_options
+@click.option(
+    "--traces",
+    help="sft-think: who writes the thinking to imitate: rule (the controlled world's), provider/model, or a .jsonl file of it.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder.")
 @click.option("--engine", help="What runs the optimisation: trl.")
 @click.option(
@@ -75,7 +82,8 @@ def command(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("humanlm").setLevel(logging.INFO)
     run = train(config, resume=resume, overwrite=overwrite)
-    _finish(run, as_json=as_json)
+    if Ranks().main:
+        _finish(run, as_json=as_json)
     return 0
 
 
@@ -101,6 +109,7 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
     calls = len(plan.items) if plan.judge else 0
     judged = [(plan.examples[item.example_index], item.target) for item in plan.items[: estimate.SAMPLED]]
     cost = expected_cost(plan.judge, judged, config.n, calls, plan.judged_states) if plan.judge else Estimate()
+    traces = plan.writer.estimate(_used(plan)) if plan.writer else Estimate()
     needs = estimate.needs(config, estimate.shape_of(config.model), of, card, asks_out=cost.calls > 0)
     summary = {
         "config": config.dump(),
@@ -109,6 +118,7 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
         "rollouts": config.steps * config.rollouts,
         "judge_calls": cost.calls or calls,
         "judge_cost": cost.model_dump(mode="json"),
+        "trace_cost": traces.model_dump(mode="json"),
         "prompt_tokens": round(of.prompt * len(plan.items)),
         "new_tokens": round(of.new * config.steps * config.rollouts),
         "targets": dict(Counter(item.target for item in plan.items)),
@@ -132,6 +142,8 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
     )
     if cost.calls:
         click.echo(f"  judge: {cost_words(cost)}")
+    if traces.calls:
+        click.echo(f"  thinking to imitate ({config.traces}): {cost_words(traces)}")
     click.echo(
         f"  about {summary['prompt_tokens']:,} prompt tokens, each read by {config.n} rollouts, "
         f"and {summary['new_tokens']:,} new ones"
@@ -144,6 +156,11 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
         click.echo("    it does not fit: set micro_batch lower, gradient_checkpointing=true, or use --lora")
     click.echo(f"  would write {config.out}; nothing was loaded or written")
     return 0
+
+
+def _used(plan: Plan) -> list[Example]:
+    """The examples that the schedule uses, each once."""
+    return [plan.examples[place] for place in sorted({item.example_index for item in plan.items})]
 
 
 def _words(parts: Mapping[str, float], unit: str) -> str:

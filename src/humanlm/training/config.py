@@ -64,6 +64,7 @@ class TrainConfig(BaseModel):
         trace_reply_weight: Weight of the reply's advantage for the tokens of a segment; all other tokens have it in full.
         judge_one_by_one: Each rollout is judged alone instead of beside its group.
         traces: Whence ``sft-think`` has the thinking: ``rule`` (controlled world), ``provider/model``, or a .jsonl file.
+        traces_url: A server for the language model of ``traces`` that is in no table of providers.
         max_prompt_tokens: Longer contexts lose their oldest turns.
         max_tokens: New tokens by target; by default a state's own limit, 512 for a response, 1,024 for one that reasons.
         repetition_penalty: On tokens of prompt and rollout while sampling; 1 is none. The learnt policy is the one without it.
@@ -129,6 +130,7 @@ class TrainConfig(BaseModel):
     trace_reply_weight: float = Field(default=0.5, ge=0)
     judge_one_by_one: bool = False
     traces: str | None = None
+    traces_url: str | None = None
     max_prompt_tokens: int = Field(default=5120, ge=16)
     max_tokens: dict[str, int] = Field(default_factory=dict)
     repetition_penalty: float = Field(default=1.0, gt=0, le=2)

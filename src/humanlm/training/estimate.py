@@ -16,6 +16,7 @@ SAMPLED = 50
 
 ROLLOUT_TOKENS = 32_768  # what generate_batches puts into one batch
 UPDATE_USE, PREFILL_USE, BANDWIDTH_USE = 0.30, 0.40, 0.60
+STATE_TOKENS = 20  # a tagged state, as thinking is made of them
 LAYER_SECONDS = 0.0007
 JUDGE_SECONDS = 5.0
 ASSUMPTIONS = (
@@ -167,6 +168,10 @@ def lengths(plan: Plan, tokenizer: Any, prompts: Sequence[Sequence[int]]) -> Len
         said = len(tokenizer(plan.examples[item.example_index].response, add_special_tokens=False)["input_ids"])
         if plan.config.chosen.kind == "rl":
             said = limit // 2 if item.target != RESPONSE else min(limit, said + (limit // 2 if item.think else 8))
+        elif item.think:
+            trace = plan.traces[item.example_index] if plan.traces else ""
+            thinking = len(tokenizer(trace, add_special_tokens=False)["input_ids"])
+            said += thinking or STATE_TOKENS * len(plan.prompts.states)
         new.setdefault(limit, []).append(float(said))
     sizes = [len(ids) for ids in prompts]
     by_limit = {limit: (len(found) / len(sizes), sum(found) / len(found)) for limit, found in new.items()}

@@ -50,6 +50,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.staging = self.checkpoints / ".part"
         self.ledger = path / "ledger.sqlite"
+        self.traces = path / "traces.jsonl"
         self._config = path / "config.yaml"
         self._facts = path / "run.json"
         self._metrics = path / "metrics.jsonl"
@@ -162,7 +163,7 @@ class RunFolder:
     def _clear(self) -> None:
         for folder in (self.model, self.checkpoints, self.path / ".model.part"):
             shutil.rmtree(folder, ignore_errors=True)
-        for file in (self._config, self._facts, self._metrics, self._samples, self._points):
+        for file in (self._config, self._facts, self._metrics, self._samples, self._points, self.traces):
             file.unlink(missing_ok=True)
         remove_ledger(self.ledger)
 

@@ -16,6 +16,7 @@ from humanlm.training.folder import RunFolder
 from humanlm.training.interrupts import Interrupts
 from humanlm.training.progress import Progress
 from humanlm.training.schedule import OWN, Item
+from humanlm.training.tracing import TraceWriter
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Plan:
         progress: What a waiting person sees.
         interrupts: Whether somebody asked to stop.
         traces: The thinking to imitate, by the place of its example; None for methods that imitate none.
+        writer: Who writes that thinking, where it has not been written yet.
         held_out: The second judge, which nobody is trained on; None for none.
     """
 
@@ -46,6 +48,7 @@ class Plan:
     progress: Progress
     interrupts: Interrupts
     traces: Mapping[int, str] | None = None
+    writer: TraceWriter | None = None
     held_out: Judge | None = None
 
     @property

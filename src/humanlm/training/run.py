@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from humanlm import __version__
-from humanlm.errors import DataError, ModelError, RunError, Stopped
+from humanlm.errors import DataError, ModelError, RunError, Stopped, UsageError
 from humanlm.judging import Judge, open_judge
 from humanlm.judging.alone import OneByOne
-from humanlm.llm import SpendLimits
+from humanlm.ledger import Ledger, digest
+from humanlm.llm import LLM, Spending, SpendLimits, resolve
 from humanlm.prompts import Prompts
 from humanlm.reading import fingerprint, load_examples
 from humanlm.simulation import ModelCard
@@ -23,7 +24,8 @@ from humanlm.training.plan import Plan, token_limits
 from humanlm.training.progress import Listener, Progress
 from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import schedule, target_weights
-from humanlm.training.traces import RULE, read_off, trace_source
+from humanlm.training.traces import RULE, by_id, is_file, read_off, read_traces, trace_source
+from humanlm.training.tracing import TraceWriter, with_traces
 
 logger = logging.getLogger("humanlm.training")
 
@@ -67,6 +69,14 @@ def train(
     newest = folder.newest_checkpoint() if resume else None
     try:
         if newest is None or newest[1] < config.steps:
+            if plan.writer:
+                if ranks.size > 1:
+                    raise UsageError(
+                        f"traces={config.traces}: several processes do not share out the writing: start the run with one "
+                        "process until its traces.jsonl is there, then give that file as --traces"
+                    )
+                folder.begin(config, facts, resume=resume)
+                plan, resume = with_traces(plan, folder.traces), True
             newest = _optimise(plan, facts, newest, resume=resume)
         if ranks.main:
             folder.publish(newest[0], _merge if is_adapter(newest[0]) else None)
@@ -130,12 +140,16 @@ def prepare(
             "make them with `humanlm prepare`, or train without on purpose with --set persona_dropout=1"
         )
     traces: dict[int, str] | None = None
+    writer: TraceWriter | None = None
     if method.traced and method.kind == "sft":
         source = trace_source(config.traces, examples)
-        if source == RULE:
-            traces = read_off(examples, prompts)
-            examples = [examples[place] for place in traces]
-            traces = dict(enumerate(traces.values()))
+        if source == RULE or is_file(source):
+            traces = read_off(examples, prompts) if source == RULE else read_traces(Path(source), examples, prompts)[0]
+            examples = [examples[place] for place in sorted(traces)]
+            traces = {number: traces[place] for number, place in enumerate(sorted(traces))}
+        else:
+            by_id(examples)
+            writer = _open_writer(config, source, prompts)
     items = schedule(examples, method, config, used, states=tuple(prompts.states))
     drawn = target_weights(method, config, tuple(prompts.states))
     facts = {
@@ -143,6 +157,8 @@ def prepare(
         "prompt_fingerprint": prompts.fingerprint,
         "examples": len(examples),
     }
+    if traces is not None:
+        facts["traces"] = digest(list(traces.values()))
     card = ModelCard(
         method=method.name,
         think=method.think,
@@ -173,6 +189,7 @@ def prepare(
         shown,
         Interrupts(shown.note),
         traces,
+        writer,
         held_out=_open_judge(config, prompts, config.monitor_judge) if config.monitor_judge else None,
     ), facts
 
@@ -190,6 +207,13 @@ def _open_judge(config: TrainConfig, prompts: Prompts, second: str | None = None
         temperature=config.judge_temperature,
         strict=config.judge_strict,
     )
+
+
+def _open_writer(config: TrainConfig, source: str, prompts: Prompts) -> TraceWriter:
+    ledger = Ledger(RunFolder(config.out).ledger)
+    spending = Spending(SpendLimits(max_cost=config.max_cost, max_calls=config.max_calls), ledger)
+    endpoint = resolve(source, url=config.traces_url, kind="model for --traces")
+    return TraceWriter(LLM(endpoint, ledger=ledger, spending=spending), prompts)
 
 
 def _optimise(plan: Plan, facts: dict[str, Any], newest: tuple[Path, int] | None, *, resume: bool) -> tuple[Path, int]:

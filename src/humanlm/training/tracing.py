@@ -1,0 +1,189 @@
+"""A language model writes down the thinking behind real responses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from humanlm.errors import DataError
+from humanlm.example import Example, Persona, Turn
+from humanlm.judging.base import Estimate
+from humanlm.judging.rubric import shown_context, shown_text
+from humanlm.judging.rules import copied_share
+from humanlm.llm import LLM, Call, CallError
+from humanlm.prompts import Prompts
+from humanlm.prompts.folder import TemplateFolder, find_folder
+from humanlm.training.schedule import Item, schedule
+from humanlm.training.traces import read_traces, states_of, trace_text, write_traces
+
+if TYPE_CHECKING:
+    from humanlm.training.plan import Plan
+
+ROUNDS = 4
+"""How often a model may be asked about one example before it is left out."""
+
+_TOKENS_A_STATE = 40
+
+
+class TraceWriter:
+    """Asks a language model for the states behind each real response: tagged lines, each once, none of them quoting the response.
+
+    Answers are kept in the ledger under what decides them (model, templates, persona, context, response): what was asked once is
+    not asked again. An answer that cannot be used is asked for again, and forgotten if that fails too.
+
+    Args:
+        llm: The model.
+        prompts: Holds the states.
+    """
+
+    def __init__(self, llm: LLM, prompts: Prompts) -> None:
+        self.llm, self.prompts = llm, prompts
+        self.name = llm.endpoint.name
+        folder = find_folder("humanlm", package="humanlm.prompts", inside="thinking", kind="set of words")
+        self._words = TemplateFolder.load(folder, ("system.j2", "task.j2"))
+        self._system = self._words.render("system.j2", states=list(prompts.states.values()))
+
+    def write(self, examples: Mapping[int, Example]) -> tuple[dict[int, str], dict[int, str]]:
+        """The traces of examples.
+
+        Args:
+            examples: By any number that tells them apart.
+
+        Returns:
+            By that number the trace, and the reason of each that could not be had.
+
+        Raises:
+            SpendLimitReached: A limit was reached; what was answered is in the ledger.
+        """
+        found: dict[int, str] = {}
+        failed: dict[int, str] = {}
+        answers = self.llm.map(list(examples.values()), self._one)
+        for number, (trace, reason) in zip(examples, answers, strict=True):
+            if reason:
+                failed[number] = reason
+            else:
+                found[number] = trace
+        return found, failed
+
+    def estimate(self, examples: Sequence[Example]) -> Estimate:
+        """What writing these traces would take if nothing is in the ledger and nothing has to be asked again."""
+        letters = sum(len(self._system) + len(self._task(example)) for example in examples)
+        tokens_in, tokens_out = letters // 4, len(examples) * _TOKENS_A_STATE * len(self.prompts.states) // 2
+        price = self.llm.endpoint.price
+        return Estimate(
+            calls=len(examples),
+            input_tokens=tokens_in,
+            output_tokens=tokens_out,
+            cost_usd=price.cost(tokens_in, 0, tokens_out) if price else None,
+        )
+
+    async def _one(self, example: Example) -> tuple[str, str]:
+        """A trace and an empty reason, or the reason why there is none."""
+        used: list[str] = []
+        complaint = ""
+        for asked in range(ROUNDS):
+            call = Call(
+                prompt=self._task(example, complaint),
+                system=self._system,
+                purpose="trace",
+                version=f"{self._words.name} {self._words.version} {self._words.digest[:8]}",
+                max_tokens=_TOKENS_A_STATE * len(self.prompts.states) * (1 + asked)
+                + self.llm.endpoint.reasoning_tokens,
+                salt=str(asked),
+            )
+            try:
+                answer = await self.llm.answer(call)
+            except CallError as error:
+                return "", self._given_up(str(error), used)
+            used.append(answer.key)
+            states = states_of(answer.text.rpartition("</think>")[2], tuple(self.prompts.states))
+            if isinstance(states, str):
+                complaint = "refused" if answer.refusal else states
+            elif copied_share("\n".join(states.values()), (Turn(author="HUMAN", text=example.response),)) > 0:
+                complaint = "it quotes the real message"
+            else:
+                return trace_text(states, self.prompts), ""
+        return "", self._given_up(f"no usable answer in {ROUNDS} ({complaint})", used)
+
+    def _given_up(self, reason: str, used: Sequence[str]) -> str:
+        if self.llm.ledger is not None:
+            self.llm.ledger.forget(used)  # a later run shall ask again, not read the same unusable answers
+        return reason
+
+    def _task(self, example: Example, complaint: str = "") -> str:
+        return self._words.render(
+            "task.j2",
+            persona=[shown_text(line) for line in _lines(example.persona)],
+            turns=shown_context(example.context),
+            truth=shown_text(example.response),
+            complaint=complaint,
+        )
+
+
+def _lines(persona: Persona) -> list[str]:
+    lists: dict[str, Any] = {
+        "interests": persona.interests,
+        "values": persona.values,
+        "communication": persona.communication,
+        "statistics": persona.statistics,
+    }
+    lines = [f"{key}: {value}" for key, value in persona.demographics.items()]
+    lines += [f"{title}: {'; '.join(phrases)}" for title, phrases in lists.items() if phrases]
+    return [*lines, *([persona.text] if persona.text else [])]
+
+
+def with_traces(plan: "Plan", file: Path) -> "Plan":
+    """The plan with the thinking that its writer writes, for the examples that the schedule uses.
+
+    Examples whose trace cannot be had are left out and the schedule is drawn again without them, until every example that it uses
+    has one. What came of it is kept in a file, from which a run that goes on takes the same.
+
+    Args:
+        plan: A plan with a writer.
+        file: Where traces are kept; if it is there, nothing is asked.
+
+    Raises:
+        DataError: More than half of the examples failed.
+        SpendLimitReached: A limit was reached; what was answered is in the ledger.
+    """
+    if plan.writer is None:
+        return plan
+    examples = plan.examples
+    if not file.is_file():
+        found, failed = _ask(plan)
+        if failed:
+            plan.progress.note(
+                f"{len(failed)} of {len(found) + len(failed)} examples are left out, {plan.writer.name} wrote no usable thinking "
+                f"for them (first: {next(iter(failed.values()))}); {file} names them"
+            )
+        write_traces(file, examples, found, failed, plan.prompts)
+    found, failed = read_traces(file, examples, plan.prompts)
+    kept = [place for place in range(len(examples)) if place not in failed]
+    fewer = replace(plan, examples=[examples[place] for place in kept])
+    thinking = {number: found[place] for number, place in enumerate(kept) if place in found}
+    return replace(fewer, items=_drawn(fewer), traces=thinking)
+
+
+def _ask(plan: "Plan") -> tuple[dict[int, str], dict[int, str]]:
+    found: dict[int, str] = {}
+    failed: dict[int, str] = {}
+    writer, examples = plan.writer, plan.examples
+    while writer is not None:
+        kept = [place for place in range(len(examples)) if place not in failed]
+        items = _drawn(replace(plan, examples=[examples[place] for place in kept]))
+        wanted = sorted({kept[item.example_index] for item in items} - found.keys())
+        if not wanted:
+            break
+        more, without = writer.write({place: examples[place] for place in wanted})
+        found |= more
+        failed |= without
+        if len(failed) > len(found):
+            raise DataError(
+                f"{writer.name} wrote usable thinking for {len(found)} of {len(found) + len(failed)} examples "
+                f"({next(iter(failed.values()))}): name another model with --traces"
+            )
+    return found, failed
+
+
+def _drawn(plan: "Plan") -> list[Item]:
+    return schedule(plan.examples, plan.config.chosen, plan.config, None, states=tuple(plan.prompts.states))
