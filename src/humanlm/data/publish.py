@@ -10,7 +10,7 @@ from humanlm.reading import SUFFIXES, splits
 
 CARD = "README.md"
 AUDIT = "audit.json"
-_BESIDE_DATA = (CARD, "LICENSE", AUDIT, "prepare.json", "statistics.json")
+_BESIDE_DATA = (CARD, "LICENSE", AUDIT, "prepare.json", "personas.parquet")
 _MODEL_MARKS = ("config.json", "adapter_config.json")
 _NEVER = frozenset({"optimizer.pt", "scheduler.pt", "trainer_state.json", "training_args.bin", "ledger.sqlite"})
 
