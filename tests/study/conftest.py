@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -90,8 +91,8 @@ def postgres(tmp_path_factory):
             pytest.fail(f"PostgreSQL did not start: {(folder / 'log').read_text()[-500:]}")
         yield f"postgresql://study@127.0.0.1:{port}/"
     finally:
-        server.terminate()
-        server.wait(20)
+        server.send_signal(signal.SIGINT)  # ends open connections too
+        server.wait(30)
         log.close()
 
 

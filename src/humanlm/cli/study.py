@@ -268,3 +268,38 @@ def withdraw(study: Path, participant: str, database: str | None) -> None:
 
     run(_opened(study, database), participant, actor="experimenter", now=time.time())
     click.echo(f"{participant}: withdrawn, answers deleted")
+
+
+@command.command(name="publish", epilog="Example: humanlm study publish study.yaml --yes")
+@_STUDY
+@_DATABASE
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, send nothing.")
+@click.option("--yes", is_flag=True, help="Do it: participants cost money from then on.")
+def publish(study: Path, database: str | None, dry_run: bool, yes: bool) -> None:
+    """Publish the study on Prolific or Mechanical Turk, as recruiting.via says."""
+    from humanlm.study.config import load_study
+    from humanlm.study.recruiting import mturk, postings, prolific
+    from humanlm.study.storage import Storage
+
+    loaded = load_study(study)
+    if dry_run:
+        via = loaded.recruiting.via
+        if via not in ("prolific", "mturk"):
+            raise UsageError(f"recruiting.via is {via}: only prolific and mturk are published")
+        click.echo(json.dumps(prolific.body(loaded), indent=1) if via == "prolific" else mturk.question(loaded))
+        return
+    if not yes:
+        raise UsageError("publishing costs money: look at --dry-run, then say --yes")
+    click.echo(postings.publish(loaded, Storage(_database(study, database))))
+
+
+@command.command(name="close", epilog="Example: humanlm study close study.yaml")
+@_STUDY
+@_DATABASE
+def close(study: Path, database: str | None) -> None:
+    """Stop recruiting: nobody new can begin, those on their way can finish."""
+    from humanlm.study.config import load_study
+    from humanlm.study.recruiting import postings
+
+    for name in postings.close(load_study(study), _opened(study, database)):
+        click.echo(f"{name}: closed")

@@ -26,7 +26,7 @@ from humanlm.study.worker import Worker
 
 logger = logging.getLogger("humanlm.study")
 
-_WEEK_S = 30 * 24 * 3600
+_MONTH_S = 30 * 24 * 3600
 _EXTERNAL = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _WAYS = {"prolific": ("PROLIFIC_PID", "SESSION_ID"), "mturk": ("workerId", "assignmentId")}
 _BUSY = "Many people are beginning just now. Please try again in a minute."
@@ -69,7 +69,7 @@ class Site:
         """A page that only says something."""
         return self.page("message.html.j2", request, status=status, title=title, words=words)
 
-    def keep(self, response: Response, name: str, value: str, seconds: int | None = _WEEK_S) -> None:
+    def keep(self, response: Response, name: str, value: str, seconds: int | None = _MONTH_S) -> None:
         """Sets a cookie that no script reads and no other site sends with a form."""
         response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="lax", secure=self.https, path="/")
 
@@ -112,6 +112,7 @@ def make_app(site: Site) -> FastAPI:
         site.worker.start()
         yield
         site.worker.stop()
+        site.storage.close()
 
     app = FastAPI(openapi_url=None, lifespan=life)
     app.add_middleware(Guard, https=site.https)

@@ -1,0 +1,1 @@
+"""Recruiters: a study published and closed through their APIs."""
