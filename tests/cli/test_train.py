@@ -55,6 +55,10 @@ def test_train_dry_run_resume(world: tuple[Path, Path], tmp_path: Path, capsys: 
     code, out, _ = run(capsys, *words, "--dry-run")
     assert code == 0
     assert "16 rollouts, at most 4 judge calls" in out
+    assert "on one H100: about" in out
+    assert "--- one prompt for" in out
+    code, _, err = run(capsys, *words, "--dry-run", "--gpu", "H10")
+    assert (code, "did you mean 'H100'" in err) == (2, True)
     code, out, err = run(capsys, *words, "--json", "--limit", 5)
     assert code == 0, err
     result = json.loads(out)

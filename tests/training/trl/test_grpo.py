@@ -262,6 +262,21 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(make_config: Make, tmp_path
     ).read_bytes()
 
 
+def test_a_model_that_never_thought_is_named(make_config: Make, caplog: pytest.LogCaptureFixture) -> None:
+    from transformers import AutoTokenizer
+
+    from humanlm.training.trl.engine import open_model
+
+    plain = AutoTokenizer.from_pretrained(make_config().model)
+    with pytest.MonkeyPatch.context() as patch:
+        vocabulary = {token: place for token, place in plain.get_vocab().items() if token != "<think>"}
+        patch.setattr(type(plain), "get_vocab", lambda self: vocabulary)
+        open_model(make_config(method="grpo"))
+        assert "no thinking" not in caplog.text
+        open_model(make_config(method="grpo-think"))
+    assert "no <think> token" in caplog.text
+
+
 def test_kl_to_the_starting_model(make_config: Make) -> None:
     rows = RunFolder(train(make_config(steps=3, beta=0.1), judge=WordJudge())).metrics()
     assert rows[0]["kl"] == pytest.approx(0, abs=1e-6)

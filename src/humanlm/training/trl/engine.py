@@ -12,10 +12,13 @@ from typing import Any
 from humanlm.errors import ModelError, UsageError
 from humanlm.prompts import install_chat_template
 from humanlm.simulation.loading import load_tokenizer, load_weights, pick_device
+from humanlm.states import THINK
 from humanlm.training.config import TrainConfig
 from humanlm.training.plan import Plan
 from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import derive_seed
+
+logger = logging.getLogger("humanlm.training")
 
 _LOUD = ("transformers", "trl", "accelerate", "datasets")
 
@@ -34,6 +37,12 @@ def open_model(config: TrainConfig) -> tuple[Any, Any]:
         raise ModelError(f"{config.model}: the tokenizer has no end token: set eos_token in tokenizer_config.json")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if config.chosen.kind == "rl" and config.chosen.think and f"<{THINK}>" not in tokenizer.get_vocab():
+        logger.warning(
+            "%s: no <%s> token, so it has no thinking of its own to be rewarded: take Qwen3, or begin with sft-think",
+            config.model,
+            THINK,
+        )
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ModelError(
