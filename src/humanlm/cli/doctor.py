@@ -15,7 +15,14 @@ _PARTS = {
     "lora": ("peft",),
     "embed": ("sentence_transformers",),
 }
-_KEYS = ("HF_TOKEN", "WANDB_API_KEY")
+_KEYS = (
+    "HF_TOKEN",
+    "WANDB_API_KEY",
+    "YOUTUBE_API_KEY",
+    "REDDIT_CLIENT_ID",
+    "REDDIT_CLIENT_SECRET",
+    "RAPIDAPI_KEY",
+)
 
 
 @click.command(name="doctor")
