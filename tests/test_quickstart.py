@@ -12,7 +12,7 @@ from humanlm.quickstart import QuickstartConfig, quickstart
 from humanlm.world.generator import WorldConfig
 
 TINY = QuickstartConfig(steps=3, groups=2, base_steps=(4, 2), world=WorldConfig(users=6), temperatures=(0.4,))
-NAMES = {"base", "base-think", "sft", "grpo", "grpo-think", "humanlm"}
+NAMES = {"base", "base-think", "sft", "sft-think", "grpo", "grpo-think", "humanlm", "humanlm-trace"}
 
 
 def test_a_folder_in_use_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class QuickstartConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = Field(default=0, ge=0)
-    methods: tuple[str, ...] = ("sft", "grpo", "grpo-think", "humanlm")
+    methods: tuple[str, ...] = ("sft", "sft-think", "grpo", "grpo-think", "humanlm", "humanlm-trace")
     steps: int = Field(default=120, ge=1)
     groups: int = Field(default=16, ge=1)
     n: int = Field(default=4, ge=2)
@@ -133,7 +133,7 @@ def quickstart(
 
 def _slowest_first(methods: tuple[str, ...]) -> list[str]:
     """Two workers end together if the longest parts start first; the base's evaluations are the shortest."""
-    order = ["humanlm", "grpo-think", "grpo", "sft"]
+    order = ["humanlm-trace", "humanlm", "grpo-think", "grpo", "sft-think", "sft"]
     return [*sorted(methods, key=lambda name: order.index(name) if name in order else -1), *reversed(BASES)]
 
 

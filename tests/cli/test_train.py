@@ -112,4 +112,4 @@ def test_faults_are_one_line(words: list[str], code: int, message: str, capsys: 
 def test_help_names_every_method(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "train", "--help")
     assert code == 0
-    assert all(method in out for method in ("sft", "grpo", "grpo-think", "humanlm"))
+    assert all(method in out for method in ("sft", "sft-think", "grpo", "grpo-think", "humanlm", "humanlm-trace"))
