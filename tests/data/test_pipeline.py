@@ -48,12 +48,10 @@ def politics(folder: Path) -> Any:
 
 @contextmanager
 def book(folder: Path) -> Iterator[list[str]]:
-    items = [
-        {"parent_asin": f"B{n}", "title": f"Book {n}", "store": "Ann", "description": [text(n)]} for n in range(30)
-    ]
+    items = [{"parent_asin": f"B{n}", "title": f"Book {n}", "description": [text(n)]} for n in range(30)]
     reviews = [
         {"user_id": f"U{u}", "parent_asin": f"B{n}", "title": f"T{n}{u}",
-         "timestamp": 1_588_687_728_000 + (n * 10 + u) * 86_400_000, "text": f"{text(n * 5 + u + 100)}<br />Twice.", "rating": 4.0}
+         "timestamp": 1_588_687_728_000 + (n * 10 + u) * 86_400_000, "text": f"{text(n * 5 + u)}<br />Twice.", "rating": 4.0}
         for n in range(30)
         for u in range(4)
     ]  # fmt: skip
