@@ -174,7 +174,8 @@ def _tell(made: Prepared, out: Path) -> None:
     parts = ", ".join(f"{row.responses:,} {name}" for name, row in made.figures.items() if name != "all")
     whole = made.figures["all"]
     click.echo(
-        f"{out}: {whole.responses:,} examples ({parts}) of {whole.users:,} users in {whole.posts:,} threads, split by {made.split}"
+        f"{out}: {whole.responses:,} examples ({parts}) of {whole.users:,} users in {whole.posts:,} threads, "
+        f"split by {made.split}"
     )
     left = {**made.lost, **made.dropped, **{f"leaked into {split}": count for split, count in made.leaked.items()}}
     if told := ", ".join(f"{cause}: {count:,}" for cause, count in left.items() if count):
