@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
     result = collect(folder, config, wanted)
     RESULTS.mkdir(exist_ok=True)
     write_whole(RESULTS / f"study-{config.name}.json", json.dumps(result, separators=(",", ":")) + "\n")
-    return _page() if config.name == "main" else 0
+    return _page() if config.name == "main" and not options.only else 0
 
 
 def _page() -> int:

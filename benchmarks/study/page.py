@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,9 +33,11 @@ def write_page(results: Path, docs: Path) -> None:
 def render(results: Path) -> str:
     """The page as Markdown."""
     optional = {}
-    for name in ("search", "ablations", "long"):
+    for name in ("search", "search-short", "ablations"):
         file = results / f"study-{name}.json"
-        optional[name] = Results.read(file) if file.is_file() else None
+        optional[name.replace("-", "_")] = Results.read(file) if file.is_file() else None
+    first = results / "study-first-look.json"
+    looked = json.loads(first.read_text(encoding="utf-8")) if first.is_file() else []
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         autoescape=False,
@@ -54,6 +57,7 @@ def render(results: Path) -> str:
         tried=tried,
         verdict=verdict,
         hours=sum(part.cpu_hours for part in (main, *optional.values()) if part),
+        first_look=_table(list(looked[0]), [[str(value) for value in row.values()] for row in looked]) if looked else "",
         **optional,
     )
 

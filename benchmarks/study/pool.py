@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from benchmarks.study.anchors import anchors
 from benchmarks.study.config import Cell, StudyConfig
 from benchmarks.study.work import Places, do, make_data
 
@@ -68,4 +69,8 @@ def collect(folder: Path, config: StudyConfig, wanted: Sequence[Cell]) -> dict[s
     places = Places(folder)
     made = list(dict.fromkeys(cell._replace(setting="") for cell in wanted))
     done = [json.loads(places.scores(c).read_text()) for c in (*made, *wanted) if places.scores(c).is_file()]
-    return {"config": config.model_dump(mode="json"), "cells": done}
+    return {
+        "config": config.model_dump(mode="json"),
+        "anchors": {str(seed): anchors(config, seed) for seed in config.seeds},
+        "cells": done,
+    }
