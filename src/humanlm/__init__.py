@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from humanlm.simulation import Simulator as Simulator
     from humanlm.states import STATES as STATES
     from humanlm.states import StateDimension as StateDimension
+    from humanlm.surveying import survey as survey
     from humanlm.training import TrainConfig as TrainConfig
     from humanlm.training import train as train
 
@@ -45,6 +46,7 @@ _HOMES = {
     "load_examples": "reading",
     "parse_reply": "reply",
     "render_prompt": "prompts",
+    "survey": "surveying",
     "train": "training",
 }
 __all__ = sorted([*_HOMES, "__version__"])

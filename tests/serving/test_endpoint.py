@@ -210,8 +210,8 @@ def test_too_many_at_a_time_are_answered_429_and_none_is_lost(url: str):
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_stops_the_model(url: str, slow: ScriptedSimulator, stream: bool):
     before = slow.cancelled
+    whole = {"model": "slow", "messages": [{"role": "user", "content": "x"}], "stream": stream}
     with pytest.raises(httpx.ReadTimeout):
-        whole = {"model": "slow", "messages": [{"role": "user", "content": "x"}], "stream": stream}
         httpx.post(f"{url}/v1/chat/completions", json=whole, timeout=httpx.Timeout(0.15, connect=5))
     for _ in range(100):
         if slow.cancelled > before:

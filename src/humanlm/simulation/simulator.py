@@ -71,18 +71,20 @@ class Simulator:
         prompts: str | Path | None = None,
         url: str | None = None,
         served_as: str | None = None,
+        concurrency: int | None = None,
     ) -> "Simulator":
         """Loads a run folder, a Hugging Face folder or a Hub id, or connects to where it is served.
 
         A model trained by HumanLM brings its own prompt templates; any other is asked with the package's.
 
         Args:
-            model: What to load; ``api:provider/model`` for a hosted chat model.
+            model: What to load; ``api:provider/model`` for a hosted chat model, ``userlm:MODEL`` for UserLM.
             device: ``auto``, ``cpu``, ``cuda`` ...
             think: Whether it reasons before it replies; by default as it was trained, else not.
             prompts: A built-in prompt set or a folder, instead of the model's own.
             url: An OpenAI-compatible server that has loaded this model; then only its tokenizer is loaded here.
             served_as: The model's name on that server; by default ``model``.
+            concurrency: Requests at a time to a server; by default as the table of providers says.
 
         Raises:
             ModelError: There is no such model, or it cannot be loaded.
@@ -91,7 +93,11 @@ class Simulator:
         if url is not None or str(model).startswith("api:"):
             from humanlm.simulation.served import connect
 
-            return connect(model, url=url, served_as=served_as, think=think, prompts=prompts)
+            return connect(model, url=url, served_as=served_as, think=think, prompts=prompts, concurrency=concurrency)
+        if str(model).startswith("userlm:"):
+            from humanlm.simulation.userlm import UserLMSimulator
+
+            return UserLMSimulator.open(str(model).removeprefix("userlm:"), device=device, think=think)
         folder = model_folder(model)
         card, own = (ModelCard.read(folder) if folder else None) or (ModelCard(), None)
         used = Prompts.load(prompts) if prompts is not None else own or Prompts.load()
@@ -264,6 +270,11 @@ class Simulator:
             batch_size=batch_size,
         )
         return [self._read(output, Ask(example, target)) for example, output in zip(examples, outputs, strict=True)]
+
+    @property
+    def concurrency(self) -> int:
+        """How many replies it is worth asking for at a time."""
+        return 64
 
     def thinks(self, target: str) -> bool:
         """States are never reasoned about; the response is, if the model is a thinking one."""

@@ -1,0 +1,104 @@
+"""The survey's page: one HTML file that needs nothing else and can be mailed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from humanlm.evaluation.figures import DARK, LIGHT
+from humanlm.files import write_whole
+from humanlm.surveying.analysis import STANCES, Gap, Survey
+from humanlm.surveying.coding import EMOTION
+from humanlm.surveying.figures import gap_plot, share_bars, words
+from humanlm.surveying.questions import Stimulus
+
+_STANCE_CSS = dict(zip(STANCES, ("no2", "no1", "mid", "yes1", "yes2", "none"), strict=True))
+_EMOTION_CSS = {name: f"e{place}" for place, name in enumerate(EMOTION)}
+_MEASURES = {"stance_mean": "stance, from -2 to 2", "support": "share in support", "words": "words a reply"}
+
+
+def write_page(file: Path, survey: Survey, stimuli: Sequence[Stimulus]) -> None:
+    """Writes the page of a survey."""
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("humanlm.surveying"), PackageLoader("humanlm.evaluation")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    coded = survey.coder is not None
+    pairs = list(dict.fromkeys((gap.first, gap.second) for gap in survey.gaps))
+    values = {
+        "survey": survey,
+        "stimuli": {stimulus.name: stimulus for stimulus in stimuli},
+        "light": LIGHT,
+        "dark": DARK,
+        "words": words,
+        "stance_css": _STANCE_CSS,
+        "emotion_css": _EMOTION_CSS,
+        "headline": headline(survey),
+        "stance_figure": share_bars(
+            "Stance of each stimulus", [(one.stimulus, one.stance) for one in survey.found], _STANCE_CSS
+        )
+        if coded
+        else None,
+        "emotion_figure": share_bars(
+            "Emotion of each stimulus", [(one.stimulus, one.emotion) for one in survey.found], _EMOTION_CSS
+        )
+        if coded
+        else None,
+        "pairs": [
+            (first, second, _gap_figure(survey, first, second), _rows(survey, first, second)) for first, second in pairs
+        ],
+    }
+    write_whole(file, environment.get_template("survey.html.j2").render(values))
+
+
+def headline(survey: Survey) -> str:
+    """What was found, in a sentence that claims no more than the intervals allow."""
+    if survey.coder is None:
+        return f"{survey.people:,} simulated people answered {_count(len(survey.found), 'stimulus', 'stimuli')}"
+    gaps = [gap for gap in survey.gaps if gap.measure == "stance_mean"]
+    sure = [gap for gap in gaps if gap.estimate.ci95 and not gap.estimate.ci95[0] <= 0 <= gap.estimate.ci95[1]]
+    if sure:
+        best = max(sure, key=lambda gap: abs(gap.estimate.mean or 0))
+        up = (best.estimate.mean or 0) > 0
+        high, low = (best.first, best.second) if up else (best.second, best.first)
+        return f"{high} meets more support than {low} among {survey.people:,} simulated people"
+    if gaps:
+        return f"No difference in stance between the stimuli is sure among {survey.people:,} simulated people"
+    support = survey.found[0].support
+    return f"{words(support, percent=True)} of the simulated people whose stance is clear support {survey.found[0].stimulus}"
+
+
+def measure_name(measure: str) -> str:
+    """A measure in words."""
+    return _MEASURES.get(measure, f"share: {measure}")
+
+
+def _gap_figure(survey: Survey, first: str, second: str) -> object:
+    shares = [
+        (measure_name(gap.measure).removeprefix("share: "), gap.estimate)
+        for gap in _of(survey, first, second)
+        if gap.measure not in ("words", "stance_mean")
+    ]
+    return gap_plot(f"Shares: {first} less {second}", shares) if shares else None
+
+
+def _rows(survey: Survey, first: str, second: str) -> list[tuple[str, str, int]]:
+    return [
+        (
+            measure_name(gap.measure),
+            words(gap.estimate, signed=True, percent=gap.measure not in ("words", "stance_mean")),
+            gap.estimate.users,
+        )
+        for gap in _of(survey, first, second)
+    ]
+
+
+def _of(survey: Survey, first: str, second: str) -> list[Gap]:
+    return [gap for gap in survey.gaps if (gap.first, gap.second) == (first, second)]
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
