@@ -78,7 +78,9 @@ class StudyConfig(_Data):
         wrong = [s for s in (*self.budgets.values(), *self.curve) if s % every or s > self.steps]
         wrong += [s.imitate_first for s in self.settings.values() if s.imitate_first % every]
         if wrong:
-            raise ValueError(f"steps {wrong} have no checkpoint: use multiples of save_every={every} up to {self.steps}")
+            raise ValueError(
+                f"steps {wrong} have no checkpoint: use multiples of save_every={every} up to {self.steps}"
+            )
         return self
 
     @property

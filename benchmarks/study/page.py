@@ -57,7 +57,9 @@ def render(results: Path) -> str:
         tried=tried,
         verdict=verdict,
         hours=sum(part.cpu_hours for part in (main, *optional.values()) if part),
-        first_look=_table(list(looked[0]), [[str(value) for value in row.values()] for row in looked]) if looked else "",
+        first_look=_table(list(looked[0]), [[str(value) for value in row.values()] for row in looked])
+        if looked
+        else "",
         **optional,
     )
 
@@ -97,7 +99,18 @@ def comparison(gaps: Sequence[Gap]) -> str:
         ahead = sum(value > 0 for value in gap.seeds.values())
         p, p_holm = ("–" if p is None else "< .001" if p < 0.001 else number(p) for p in (gap.p, gap.p_holm))
         relative = f"{gap.relative:+.0%}" if abs(gap.relative) < 10 else "> 10 times"
-        rows.append([gap.base, gap.budget, gap.other, interval(gap.difference), relative, p, p_holm, f"{ahead} of {len(gap.seeds)}"])
+        rows.append(
+            [
+                gap.base,
+                gap.budget,
+                gap.other,
+                interval(gap.difference),
+                relative,
+                p,
+                p_holm,
+                f"{ahead} of {len(gap.seeds)}",
+            ]
+        )
     return _table(["base", "budget", "against", "difference", "relative", "p", "p (Holm)", "seeds ahead"], rows)
 
 
@@ -130,7 +143,10 @@ def tried(part: Results) -> str:
     rows = []
     for base, setting, tokens, means in part.tried():
         row = [base, setting, ", ".join(f"{key}={value}" for key, value in _facts(part, setting).items()) or "–"]
-        row += [number(means[budget][0]) for budget in budgets] + [f"{tokens / 1000:.0f}k", str(max(n for _, n in means.values()))]
+        row += [number(means[budget][0]) for budget in budgets] + [
+            f"{tokens / 1000:.0f}k",
+            str(max(n for _, n in means.values())),
+        ]
         rows.append(row)
     heads = [f"{name} ({steps} steps)" for name, steps in budgets.items()]
     return _table(["base", "row", "settings", *heads, "tokens", "seeds"], rows)
@@ -204,9 +220,12 @@ def _alone(svg: Markup, curves: Sequence[figures.Curve] = ()) -> str:
             for place, curve in enumerate(curves)
         )
         text = text.replace(f'height="{height}"', f'height="{height + lines}"', 1)
-        text = text.replace(f" {height}\">", f" {height + lines}\">", 1).replace("</svg>", legend + "</svg>")
+        text = text.replace(f' {height}">', f' {height + lines}">', 1).replace("</svg>", legend + "</svg>")
     css = style.render(light=figures.LIGHT)
-    return text.replace("<title>", f'<style>{css}</style><rect class="paper" width="100%" height="100%"/><title>', 1) + "\n"
+    return (
+        text.replace("<title>", f'<style>{css}</style><rect class="paper" width="100%" height="100%"/><title>', 1)
+        + "\n"
+    )
 
 
 def _templates() -> Path:

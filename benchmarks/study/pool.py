@@ -41,7 +41,9 @@ def run_cells(
         make_data(folder, config, seed)
     made = list(dict.fromkeys(cell._replace(setting="") for cell in wanted))
     left = [cell for cell in (*made, *wanted) if not places.scores(cell).is_file()]
-    tell(f"{len(left)} of {len(made) + len(wanted)} cells to do, about {sum(map(cost(config), left)) / 3600:.2f} CPU hours")
+    tell(
+        f"{len(left)} of {len(made) + len(wanted)} cells to do, about {sum(map(cost(config), left)) / 3600:.2f} CPU hours"
+    )
     start, total = time.perf_counter(), len(left)
     context = multiprocessing.get_context("spawn")
     for part in ([cell for cell in left if not cell.setting], [cell for cell in left if cell.setting]):

@@ -151,7 +151,12 @@ class Results:
         for user in users:
             seeds.setdefault(int(user.split("/")[0]), []).append(left[user] - right[user])
         base_mean = fmean(b)
-        return difference, (fmean(a) - base_mean) / max(base_mean, 1e-9), test.p, {s: fmean(v) for s, v in seeds.items()}
+        return (
+            difference,
+            (fmean(a) - base_mean) / max(base_mean, 1e-9),
+            test.p,
+            {s: fmean(v) for s, v in seeds.items()},
+        )
 
     def best_other(self, base: str, budget: str, ours: str = OURS, temperature: str = HEADLINE) -> str:
         """The setting with the highest mean beside ours."""

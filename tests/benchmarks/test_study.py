@@ -70,7 +70,9 @@ def test_means_and_ratios_of_the_page_follow_from_the_raw_scores_by_plain_arithm
                 means[setting] = fmean(v for point in points for row in point["scores"]["0.4"] for v in row)
             ours = means.pop("humanlm-trace")
             best = max(means, key=lambda name: means[name])
-            written = re.search(rf"\* {base} base, {budget}: humanlm-trace (\S+), best other \*(\S+)\* (\S+): \*\*(\S+)%", page)
+            written = re.search(
+                rf"\* {base} base, {budget}: humanlm-trace (\S+), best other \*(\S+)\* (\S+): \*\*(\S+)%", page
+            )
             assert written is not None
             assert (written[2], int(written[4])) == (best, round(100 * (ours / means[best] - 1)))
             assert float(written[1]) == pytest.approx(ours, abs=6e-4)
