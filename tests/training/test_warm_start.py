@@ -175,10 +175,11 @@ def test_the_usual_base_knows_the_form_follows_its_thinking_and_is_generic(usual
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_state_rewards_rise_from_the_usual_base(usual_base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["humanlm", "humanlm-trace"])
+def test_state_rewards_rise_from_the_usual_base(usual_base: Path, tmp_path: Path, method: str) -> None:
     write_examples(tmp_path / "train.jsonl", make_world(WorldConfig()).examples["train"])
     config = TrainConfig(
-        method="humanlm",
+        method=method,
         data=str(tmp_path / "train.jsonl"),
         model=str(usual_base),
         judge="rule",
@@ -197,7 +198,7 @@ def test_state_rewards_rise_from_the_usual_base(usual_base: Path, tmp_path: Path
 
     def mean_state_reward(rows: list[dict[str, float]]) -> float:
         found = [
-            (row[f"reward/{state}"], row[f"groups/{state}"])
+            (row[f"reward/{state}"], row.get(f"groups/{state}", 1))
             for row in rows
             for state in STATES
             if f"reward/{state}" in row
@@ -205,6 +206,9 @@ def test_state_rewards_rise_from_the_usual_base(usual_base: Path, tmp_path: Path
         return sum(reward * groups for reward, groups in found) / sum(groups for _, groups in found)
 
     assert mean_state_reward(steps[-20:]) > mean_state_reward(steps[:10]) + 0.1
+    assert all(0 < row["voiced/reply"] <= 7 and row["faithful"] > 0.8 for row in steps)
+    if method == "humanlm-trace":
+        assert all(row["segments/missing"] < 0.1 for row in steps)
 
 
 def test_the_tokenizer_of_the_base_is_the_world_s(tmp_path: Path) -> None:

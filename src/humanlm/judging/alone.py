@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from humanlm.errors import JudgeError
 from humanlm.example import Example
-from humanlm.judging.base import Estimate, Group, Judge, Verdict
+from humanlm.judging.base import Estimate, Group, Judge, Verdict, Voiced
 from humanlm.judging.traces import TraceVerdicts
 from humanlm.llm import Tally
+from humanlm.reply import Reply
 
 
 class OneByOne(Judge):
@@ -26,6 +27,10 @@ class OneByOne(Judge):
     def tally(self) -> Tally:
         """What the judge inside has asked and spent so far."""
         return self.judge_inside.tally
+
+    def voiced(self, reply: Reply) -> Voiced | None:
+        """As the judge inside."""
+        return self.judge_inside.voiced(reply)
 
     def covers(self, example: Example, target: str) -> bool:
         """As the judge inside."""

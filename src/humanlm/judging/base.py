@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -62,6 +62,13 @@ class Verdict(BaseModel):
         """Coverage minus penalty, within [0, 1] (paper, section 3.3)."""
         coverage = sum(self.matches) / len(self.matches) if self.matches else 0.0
         return min(1.0, max(0.0, coverage - self.penalty))
+
+
+class Voiced(NamedTuple):
+    """How many states a response voices, and how many of those its own reasoning names."""
+
+    states: int
+    thought: int
 
 
 class Estimate(BaseModel):
@@ -151,6 +158,10 @@ class Judge(ABC):
     def tally(self) -> Tally:
         """What it has asked and spent so far; all zeros for a judge that needs no calls."""
         return Tally()
+
+    def voiced(self, reply: Reply) -> Voiced | None:
+        """How many states a response voices and its own reasoning names; None for judges that would have to be asked."""
+        return None
 
     def estimate(self, groups: Sequence[Group]) -> Estimate:
         """What judging these groups would take at most; nothing for a judge that needs no calls."""

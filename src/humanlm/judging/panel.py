@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict
 
 from humanlm.errors import JudgeError, UsageError
 from humanlm.example import Example
-from humanlm.judging.base import Estimate, Group, Judge, Verdict
+from humanlm.judging.base import Estimate, Group, Judge, Verdict, Voiced
 from humanlm.judging.traces import TraceVerdicts
 from humanlm.llm import Tally
+from humanlm.reply import Reply
 
 _RESAMPLES = 300
 _PLACES = 2  # scores are compared to this many decimals: finer differences are no opinion
@@ -53,6 +54,10 @@ class PanelJudge(Judge):
         for judge in self.judges:
             total = total.plus(judge.tally)
         return total
+
+    def voiced(self, reply: Reply) -> Voiced | None:
+        """What the first member says that can tell."""
+        return next((said for judge in self.judges if (said := judge.voiced(reply)) is not None), None)
 
     def covers(self, example: Example, target: str) -> bool:
         """Whether every member can judge this."""

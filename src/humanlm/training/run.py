@@ -141,10 +141,12 @@ def prepare(
         )
     traces: dict[int, str] | None = None
     writer: TraceWriter | None = None
+    without = 0
     if method.traced and method.kind == "sft":
         source = trace_source(config.traces, examples)
         if source == RULE or is_file(source):
             traces = read_off(examples, prompts) if source == RULE else read_traces(Path(source), examples, prompts)[0]
+            without = len(examples) - len(traces)
             examples = [examples[place] for place in sorted(traces)]
             traces = {number: traces[place] for number, place in enumerate(sorted(traces))}
         else:
@@ -178,6 +180,8 @@ def prepare(
         humanlm_version=__version__,
     )
     shown = Progress(method.name, config.steps, listener=progress)
+    if without:
+        shown.note(f"{without} examples are left out: {config.traces or RULE} has no thinking for them")
     return Plan(
         config,
         examples,

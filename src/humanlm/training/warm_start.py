@@ -19,8 +19,8 @@ from humanlm.reply import Reply
 from humanlm.simulation.card import ModelCard
 from humanlm.states import RESPONSE
 from humanlm.world.generator import WorldConfig
+from humanlm.world.judge import voiced
 from humanlm.world.lessons import Lesson, Recipe, lessons
-from humanlm.world.lexical import read_state, read_states
 from humanlm.world.tokenizer import PROMPTS, make_tokenizer, vocabulary
 
 if TYPE_CHECKING:
@@ -143,14 +143,11 @@ def faithfulness(
 
 def agreement(replies: Sequence[Reply]) -> Faithfulness:
     """How far world replies agree with the states tagged in their own thinking; see :class:`Faithfulness`."""
-    voiced = agreed = 0
-    for reply in replies:
-        for dimension, values in read_states(reply.text).items():
-            voiced += len(values)
-            agreed += len(values & read_state(dimension, reply.states.get(dimension, "")))
+    told = [voiced(reply) for reply in replies]
+    said = sum(one.states for one in told)
     formed = sum(reply.well_formed for reply in replies)
     count = max(1, len(replies))
-    return Faithfulness(agreed / max(1, voiced), voiced / count, formed / count)
+    return Faithfulness(sum(one.thought for one in told) / max(1, said), said / count, formed / count)
 
 
 def _make(folder: Path, config: WarmStartConfig, progress: Progress | None) -> None:

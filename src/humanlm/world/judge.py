@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from humanlm.errors import JudgeError
 from humanlm.example import Example
 from humanlm.judging import Group, Judge, Verdict
+from humanlm.judging.base import Voiced
 from humanlm.reply import Reply
 from humanlm.states import RESPONSE
+from humanlm.world.lexical import read_state, read_states
 from humanlm.world.lexicon import PHRASINGS
 from humanlm.world.scoring import Key, keys_of, score_response, score_state
 
@@ -27,6 +29,10 @@ class RuleJudge(Judge):
         """Whether the true response voices the target's dimension (for the response target: any dimension)."""
         return bool(_keys(example, target))
 
+    def voiced(self, reply: Reply) -> Voiced:
+        """Reads the response and the tagged states of its reasoning."""
+        return voiced(reply)
+
     def _assess(self, groups: Sequence[Group]) -> list[list[Verdict] | JudgeError]:
         return [self._assess_group(group) for group in groups]
 
@@ -39,6 +45,13 @@ class RuleJudge(Judge):
             )
         names = tuple(f"{dimension}: {value}" for dimension, value in keys)
         return [_verdict(keys, names, group.target, reply) for reply in group.replies]
+
+
+def voiced(reply: Reply) -> Voiced:
+    """The states that a reply voices, and how many of them the tagged states of its own reasoning name."""
+    found = read_states(reply.text)
+    thought = (len(values & read_state(name, reply.states.get(name, ""))) for name, values in found.items())
+    return Voiced(sum(map(len, found.values())), sum(thought))
 
 
 def _keys(example: Example, target: str) -> tuple[Key, ...]:

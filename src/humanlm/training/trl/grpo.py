@@ -17,6 +17,7 @@ from humanlm.reply import parse_reply, trace_segments
 from humanlm.simulation.generate import Generation, generate_batches
 from humanlm.simulation.limits import positions_of
 from humanlm.training.advantages import advantages
+from humanlm.training.explain import explain
 from humanlm.training.monitors import Monitors
 from humanlm.training.plan import Plan, PromptTable, token_limits
 from humanlm.training.ranks import Ranks
@@ -210,6 +211,9 @@ class Rounds:
             self.plan.folder.add_samples(judged.samples(step + 1, config.samples_groups))
         seconds = {name: max(times[name] for _, _, times in parts) for name in self._seconds}
         values = judged.metrics(sum(tokens for _, tokens, _ in parts)) | {"seconds": seconds}
+        told = explain(judged, self.plan.judge)
+        values |= {f"prompt_{key}": values[key] for key in told if key in values}  # a state prompt's beside the segments'
+        values |= told
         if config.learnt_discount:
             weights = self.monitors.weights(tuple(self.limits))
             values |= {f"weight/{target}": weight for target, weight in weights.items()}
