@@ -37,7 +37,7 @@ def small(example):
             "min_words": 2,
             "dimensions": {"stance": "Where do you stand?", "emotion": "What do you feel?"},
         }
-        raw["generation"]["wait_s"], raw["generation"]["retry_s"] = 20, 0.05
+        raw["generation"]["wait_s"], raw["generation"]["retry_s"] = 200, 0.05
         raw["ratings"]["reason_words"] = 1
         raw["feedback"] = []
         for key, value in changes.items():
