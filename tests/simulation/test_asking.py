@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from humanlm.errors import ModelError, UsageError
-from humanlm.example import Turn
+from humanlm.example import Example, Turn
 from humanlm.llm import LLM
-from humanlm.prompts import install_chat_template
+from humanlm.prompts import Prompts, install_chat_template
 from humanlm.reply import Reply, parse_reply
 from humanlm.simulation import Simulator
 from humanlm.simulation.interventions import rewrite
@@ -246,3 +246,17 @@ def test_a_conversation_reaches_a_chat_model_with_its_history():
             "assistant",
             "user",
         ]
+
+
+def test_a_long_thread_loses_its_oldest_turns_as_if_one_by_one(chatml_tokenizer: Any):
+    prompts = Prompts.load("world")
+    turns = [Turn(author=f"p{number}", text="word " * (number % 7 + 1)) for number in range(40)]
+
+    def ids(kept: list[Turn], **options: Any) -> list[int]:
+        example = Example(id="e", user_id="u", context=tuple(kept), response="-")
+        return prompts.ids(example, "response", chatml_tokenizer, **options)
+
+    whole = len(ids(turns))
+    for room in (whole, whole - 1, whole // 2, whole // 3, len(ids(turns[-2:])), len(ids(turns[-1:]))):
+        kept = next(turns[start:] for start in range(40) if len(ids(turns[start:])) <= room)
+        assert ids(turns, max_tokens=room) == ids(kept)

@@ -1,0 +1,86 @@
+"""`humanlm serve` as a process: its words, its refusals, and how it stops."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from humanlm.cli import cli
+from humanlm.errors import HumanLMError, UsageError
+from humanlm.simulation import Simulator
+from tests.fake_llm import FakeLLM
+from tests.simulation.scripted import ScriptedSimulator
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["--model", "m", "--host", "0.0.0.0"], "HUMANLM_TOKEN"),
+        (["--model", "m", "--model", "m"], "two models"),
+        (["--model", "a=m", "--model", "b=m", "--model-url", "x", "--model-url", "y", "--model-url", "z"], "3 URLs"),
+        (["--model", "m", "--personas", "nowhere.json"], "nowhere.json"),
+        (["--model", "m", "--port", "1", "--host", "127.0.0.99"], ""),
+    ],
+)
+def test_mistakes_are_named_before_anything_starts(words: list[str], fault: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Simulator, "load", lambda *some, **options: ScriptedSimulator())
+    monkeypatch.delenv("HUMANLM_TOKEN", raising=False)
+    monkeypatch.setattr("humanlm.serving.run.set_up_logging", lambda: None)
+    if not fault:
+
+        def taken(self: Any, address: Any) -> None:
+            raise OSError(98, "Address already in use")
+
+        monkeypatch.setattr("socket.socket.bind", taken)
+        fault = "cannot be used"
+    done = CliRunner().invoke(cli, ["serve", *words])
+    assert isinstance(done.exception, UsageError | HumanLMError), done.output
+    assert fault in str(done.exception)
+
+
+@pytest.mark.slow
+def test_a_server_finishes_what_it_has_begun_and_takes_nothing_new():
+    """SIGTERM while a reply is being made: that reply is given, and the process ends well."""
+    with FakeLLM(reply=lambda body: "<response>Keep it.</response>", latency_s=2) as backend:
+        words = ["serve", "--model", "person=api:m", "--model-url", backend.url, "--port", "0"]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "humanlm", *words],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+        assert server.stderr is not None
+        url = next(found[1] for line in server.stderr if (found := re.search(r"(http://\S+)/v1", line)))
+        answers: list[int] = []
+        body = {"model": "person", "messages": [{"role": "user", "content": "Close it?"}]}
+
+        def ask() -> None:
+            answers.append(httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30).status_code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while not backend.flying:
+            time.sleep(0.02)
+        server.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        with pytest.raises(httpx.ConnectError):
+            httpx.post(f"{url}/v1/chat/completions", json=body, timeout=5)
+        asking.join(30)
+        assert answers == [200]
+        assert server.wait(30) == 0
+        told = server.stderr.read()
+    assert '"event": "stopped"' in told
+    assert "Close it?" not in told
+    assert "Traceback" not in told
