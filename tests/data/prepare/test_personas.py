@@ -97,6 +97,10 @@ def test_failures_are_asked_again_then_reported_then_mended_by_resume(tmp_path: 
         broken["now"] = True
         partly = config(server, allow=("missing-persona",))
         without = prepare(raw, tmp_path / "partly", partly, key=tmp_path / "key")
+        asked_so_far = len(server.requests)
+        other = config(server, allow=("missing-persona",), max_turns=3)
+        prepare(raw, tmp_path / "partly", other, key=tmp_path / "key", overwrite=True)
+        assert len(server.requests) == asked_so_far + 3 * again  # what was paid for is taken from the ledger
     assert without.failed_personas == again
     assert without.personas == 8 - again
     empty = {example.user_id for example in load_examples(tmp_path / "partly") if example.persona.is_empty}

@@ -313,3 +313,17 @@ def test_unknown_authors_and_roles(tmp_path: Path) -> None:
     prepare(raw, tmp_path / "data", PrepareConfig(persona="none", split="user", shares=(1, 0, 0)))
     longest = max(load_examples(tmp_path / "data"), key=lambda example: len(example.context))
     assert [turn.author for turn in longest.context] == [UNKNOWN_AUTHOR, HUMAN, "assistant"]
+
+
+def test_responses_in_another_language_are_left_out(tmp_path: Path) -> None:
+    english = "I would rather walk along the river in the morning than wait for the bus, number {}."
+    german = "Ich gehe morgens lieber am Fluss entlang, als auf den Bus zu warten, Nummer {}."
+    records = [record(f"p{n}", f"op{n}", f"Post {n}.", thread=f"t{n}", minutes=n) for n in range(8)]
+    for n in range(8):
+        records.append(record(f"e{n}", "ann", english.format(n), thread=f"t{n}", parent=f"p{n}", minutes=n))
+        records.append(record(f"g{n}", "udo", german.format(n), thread=f"t{n}", parent=f"p{n}", minutes=n))
+    raw = write_raw(tmp_path / "raw", records)
+    config = PrepareConfig(keep_names=True, persona="none", split="user", shares=(1, 0, 0), language="en")
+    made = prepare(raw, tmp_path / "data", config)
+    assert {example.user_id for example in everything(tmp_path / "data")} == {"ann"}
+    assert made.dropped["other language"] == 8

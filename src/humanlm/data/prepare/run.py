@@ -108,7 +108,7 @@ def prepare(
         layout = steps.layout
         facts = steps.read()
         facts |= steps.choose()
-        personas, failed = steps.personas(Ledger(work.folder / "ledger.sqlite"), limits)
+        personas, failed = steps.personas(Ledger(private_folder(out) / "ledger.sqlite"), limits)
         reports = steps.write()
         audited, gate = steps.audit()
     buckets, pieces = layout.buckets, len(layout.pieces)
