@@ -56,12 +56,12 @@ class Rehearsal(NamedTuple):
 class _Person:
     """One made-up participant."""
 
-    def __init__(self, number: int, seed: int, url: str, think_s: float) -> None:
+    def __init__(self, number: int, seed: int, url: str, think_s: float, tries: int = _TRIES) -> None:
         self.number, self.url, self.think_s = number, url, think_s
         self.dice = random.Random(f"{seed}/{number}")
         self.acknowledged: dict[str, dict[str, list[str]]] = {}
         self.times: list[tuple[str, float]] = []
-        self.patience = _TRIES
+        self.patience = tries
         self.code: str | None = None
 
     async def go(self, session: Any, entry: str) -> str:
@@ -163,6 +163,7 @@ def rehearse(
     at_once: int | None = None,
     entries: Callable[[int], str] = lambda number: "/",
     tell: Callable[[int, int], None] | None = None,
+    tries: int = _TRIES,
 ) -> Rehearsal:
     """Sends made-up participants through a study that is being served.
 
@@ -174,30 +175,25 @@ def rehearse(
         at_once: Participants at the same time; by default all.
         entries: The address of the first page of each, where the study is by invitation or a recruiter.
         tell: Called with how many have ended, and how many there are.
+        tries: How often a person tries again, half a second apart, while the server is away.
     """
-    return loop.run(_rehearse(url, n, think_s, seed, at_once or n, entries, tell))
+    people = [_Person(number, seed, url, think_s, tries) for number in range(n)]
+    return loop.run(_rehearse(people, at_once or n, entries, tell))
 
 
 async def _rehearse(
-    url: str,
-    n: int,
-    think_s: float,
-    seed: int,
-    at_once: int,
-    entries: Callable[[int], str],
-    tell: Callable[[int, int], None] | None,
+    people: list[_Person], at_once: int, entries: Callable[[int], str], tell: Callable[[int, int], None] | None
 ) -> Rehearsal:
     import aiohttp
     import numpy as np
 
     room, failures, finished, ended = asyncio.Semaphore(at_once), Counter[str](), 0, 0
-    people = [_Person(number, seed, url, think_s) for number in range(n)]
     started = time.perf_counter()
 
     async def one(person: _Person) -> None:
         nonlocal finished, ended
         async with room:
-            await asyncio.sleep(person.dice.random() * think_s)
+            await asyncio.sleep(person.dice.random() * person.think_s)
             jar, limit = aiohttp.CookieJar(unsafe=True), aiohttp.ClientTimeout(total=60)
             connector = aiohttp.TCPConnector(limit=2)
             async with aiohttp.ClientSession(cookie_jar=jar, timeout=limit, connector=connector) as session:
@@ -208,7 +204,7 @@ async def _rehearse(
                     failures[str(error)] += 1
             ended += 1
             if tell is not None:
-                tell(ended, n)
+                tell(ended, len(people))
 
     await asyncio.gather(*(one(person) for person in people))
     kinds: dict[str, list[float]] = {}
@@ -217,7 +213,7 @@ async def _rehearse(
             kinds.setdefault(kind, []).append(milliseconds)
     times = [value for values in kinds.values() for value in values] or [0.0]
     return Rehearsal(
-        n,
+        len(people),
         finished,
         dict(failures),
         len(times),

@@ -28,7 +28,9 @@ def request_json(method: str, url: str, body: Any, headers: Mapping[str, str], w
         raise RunError(f"{who} refuses ({error.code}): {said}") from error
     except (urllib.error.URLError, TimeoutError, OSError) as error:
         why = getattr(error, "reason", error)
-        raise RunError(f"{who} cannot be reached ({why}): look there whether anything was made, then try again") from error
+        raise RunError(
+            f"{who} cannot be reached ({why}): look there whether anything was made, then try again"
+        ) from error
     try:
         found = json.loads(text) if text.strip() else {}
     except ValueError as error:

@@ -1,0 +1,160 @@
+"""The statistics, on data whose answers are known."""
+
+import random
+
+import pytest
+from scipy import stats
+
+from humanlm.errors import DataError, UsageError
+from humanlm.judging import Judge, Verdict
+from humanlm.study.analysis import analyze
+from humanlm.study.export import Tables
+from humanlm.study.report import headline, render
+
+NAMES = ("blunt", "gentle", "adviser")
+
+
+class TellingJudge(Judge):
+    """Scores a reply by the mark that is hidden in its text."""
+
+    name = "telling"
+
+    def _assess(self, groups):
+        return [
+            [Verdict(key_points=("p",), matches=(float(r.text.split("|")[1]),)) for r in group.replies]
+            for group in groups
+        ]
+
+
+def made(people=40, advantage=2.0, seed=1, hostile=""):
+    """Tables of people who like the first simulator better by a known amount, each with a level of their own."""
+    dice = random.Random(seed)
+    data = Tables([], [], [], [], [{"version": "v", "study": "{}"}])
+    for number in range(people):
+        person, level = f"p-{number:03}", dice.gauss(5, 1.5)
+        data.participants.append(
+            {"participant": person, "status": "finished", "failed_checks": 0, "minutes": 10.0 + number}
+        )
+        data.responses.append(
+            {"participant": person, "stimulus": "piano", "response": f"my own words {number} {hostile}"}
+        )
+        marks = {
+            name: max(1, min(10, round(level + (advantage if name == "blunt" else 0) + dice.gauss(0, 1))))
+            for name in NAMES
+        }
+        order = sorted(NAMES, key=lambda name: (-marks[name], dice.random()))
+        replies = {name: f"{hostile} said |{marks[name] / 10}|{name}{number}" for name in NAMES}
+        for place, name in enumerate(NAMES):
+            data.ratings.append(
+                {
+                    "participant": person, "stimulus": "piano", "simulator": name, "status": "done", "failure": None,
+                    "seconds": 1.0 + place, "label": f"Reply {'ABC'[place]}", "reply": replies[name],
+                    "similarity": marks[name], "rank": order.index(name) + 1, "human_likeness": 5 + place,
+                    "similarity_stance": marks[name], "similarity_emotion": 5,
+                }
+            )  # fmt: skip
+    return data
+
+
+def test_a_real_advantage_is_found_and_agrees_with_scipy(small):
+    data = made()
+    found = analyze(small(), data)
+    assert found.focal == "blunt"
+    means = {one.name: one.similarity.mean for one in found.simulators}
+    assert means["blunt"] == pytest.approx(
+        sum(row["similarity"] for row in data.ratings if row["simulator"] == "blunt") / 40
+    )
+    column = {name: [row["similarity"] for row in data.ratings if row["simulator"] == name] for name in NAMES}
+    raw = []
+    for contrast in found.contrasts[:2]:
+        gaps = [a - b for a, b in zip(column["blunt"], column[contrast.other], strict=True)]
+        expected = stats.wilcoxon(gaps, alternative="greater").pvalue
+        assert contrast.test.p == pytest.approx(expected, abs=1e-6)
+        raw.append(expected)
+    smaller, larger = sorted(raw)
+    holm = {smaller: min(1, 2 * smaller), larger: max(2 * smaller, larger)}
+    assert [c.p_holm for c in found.contrasts[:2]] == pytest.approx([holm[p] for p in raw], abs=2e-6)
+    assert "nearer to what people wrote than every other" in headline(found)[0]
+    assert sum(one.win_rate.mean for one in found.simulators) == pytest.approx(1.0)
+
+
+def test_the_wrong_way_round_is_never_significant(small):
+    found = analyze(small(), made(), focal="gentle")
+    first = next(contrast for contrast in found.contrasts if contrast.other == "blunt")
+    assert first.test.p > 0.9
+    assert first.difference.mean < 0
+    assert "does not show" in headline(found)[0] or "not than every" in headline(found)[0]
+
+
+def test_nothing_is_found_where_there_is_nothing(small):
+    hits = 0
+    for seed in range(20):
+        found = analyze(small(), made(people=24, advantage=0.0, seed=seed))
+        hits += any(contrast.p_holm is not None and contrast.p_holm < 0.05 for contrast in found.contrasts[:2])
+    assert hits <= 4, "the family-wise error is about 5%"
+
+
+def test_shares_above_labels(small):
+    data = made()
+    found = analyze(small(), data)
+    marks = [row["similarity"] for row in data.ratings if row["simulator"] == "gentle"]
+    gentle = next(one for one in found.simulators if one.name == "gentle")
+    assert set(gentle.above) == {4, 7, 10}, "everything is at or above the lowest label"
+    assert gentle.above[7].mean == pytest.approx(sum(mark >= 7 for mark in marks) / len(marks))
+
+
+def test_those_who_did_not_read_or_finish_are_left_out_and_counted(small):
+    data = made(people=10)
+    data.participants[0]["failed_checks"] = 5
+    data.participants[1]["status"] = "active"
+    found = analyze(small(), data)
+    assert (found.finished, found.excluded, found.others) == (9, 1, {"active": 1})
+    assert found.simulators[0].similarity.users == 8
+    assert analyze(small(), data, keep_inattentive=True).simulators[0].similarity.users == 9
+
+
+def test_a_reply_that_was_left_out_counts_nowhere(small):
+    data = made(people=10)
+    for row in data.ratings:
+        if row["simulator"] == "adviser" and row["participant"] == "p-000":
+            row.update(status="left out", label=None, reply=None, similarity=None, rank=None, human_likeness=None)
+    adviser = analyze(small(), data).simulators[2]
+    assert (adviser.shown, adviser.left_out, adviser.similarity.n, adviser.similarity.missing) == (9, 1, 9, 0)
+
+
+def test_a_judge_that_sees_what_people_see(small):
+    found = analyze(small(), made(), judge=TellingJudge()).judge
+    assert found.correlation.mean == pytest.approx(1.0)
+    assert found.pairs.mean == 1.0
+    assert found.order.same_leader
+    assert [n for *_, n in found.bins] == [30, 30, 30, 30]
+    assert [mark for _, mark, _ in found.bins] == sorted(mark for _, mark, _ in found.bins)
+
+
+def test_a_larger_difference_needs_fewer_people(small):
+    plans = analyze(small(), made()).plans
+    by_size = sorted(plans, key=lambda plan: plan.difference)
+    assert [plan.participants for plan in by_size] == sorted((plan.participants for plan in plans), reverse=True)
+    assert sum(plan.observed for plan in plans) == 1
+
+
+def test_the_page_holds_no_words_of_participants_and_loads_nothing(small):
+    found = analyze(small(title="<b>Cats</b>"), made(hostile="<script>secret words</script>"), judge=TellingJudge())
+    page = render(found)
+    assert "secret words" not in page
+    assert "my own words" not in page
+    assert "<b>Cats" not in page
+    assert "&lt;b&gt;Cats" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+    assert page == render(found)
+
+
+def test_few_people_and_none(small):
+    found = analyze(small(), made(people=1))
+    assert found.contrasts[0].test.p is None
+    assert found.plans == ()
+    assert "Too few participants" in render(found)
+    with pytest.raises(DataError, match="nobody"):
+        analyze(small(), Tables([], [], [], [], []))
+    with pytest.raises(UsageError, match="did you mean 'gentle'"):
+        analyze(small(), made(people=2), focal="gentel")

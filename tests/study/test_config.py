@@ -1,0 +1,147 @@
+"""Study files: what is right, what is wrong, and what an answer may be."""
+
+import json
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from humanlm.cli import cli
+from humanlm.errors import UsageError
+from humanlm.study.config import load_study
+from humanlm.study.questions import Question, check_form
+from humanlm.study.steps import Shown, all_steps
+
+
+@pytest.fixture
+def file(tmp_path, example):
+    """Writes the example with a change made by a function, and gives the path."""
+
+    def write(change=lambda raw: None):
+        raw = json.loads(example.model_dump_json())
+        change(raw)
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_new_writes_a_study_that_is_right(tmp_path):
+    path = tmp_path / "deep" / "study.yaml"
+    assert CliRunner().invoke(cli, ["study", "new", str(path)]).exit_code == 0
+    shown = CliRunner().invoke(cli, ["study", "check", str(path), "--json"], catch_exceptions=False)
+    found = json.loads(shown.output)
+    assert found["simulators"] == ["blunt", "gentle", "adviser"]
+    assert any("still the example" in note for note in found["notes"])
+    with pytest.raises(UsageError, match="exists already"):
+        CliRunner().invoke(cli, ["study", "new", str(path)], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda raw: raw.pop("consent"), "consent: is missing"),
+        (lambda raw: raw.update(titel="x"), "titel: there is no such key"),
+        (lambda raw: raw["simulators"].pop() and raw["simulators"].pop(), "simulators"),
+        (lambda raw: raw["simulators"].extend(raw["simulators"]), "simulators"),
+        (lambda raw: raw["simulators"][0].update(name="gentle"), "the simulator 'gentle' stands twice"),
+        (lambda raw: raw["simulators"][0]["replies"].pop("lift"), "no reply for the stimulus 'lift'"),
+        (lambda raw: raw["simulators"][0].update(model="x"), "either `model` or `replies`"),
+        (lambda raw: raw["pages"][0]["questions"][0].update(options=[]), "at least two options"),
+        (lambda raw: raw["pages"][0]["questions"][0].update(type="what"), "type"),
+        (lambda raw: raw["pages"][1]["questions"][5].update(expect="maybe"), "`expect` must be one of its options"),
+        (lambda raw: raw["assignment"].update(stimuli=9), "there are 4 stimuli"),
+        (lambda raw: raw["recruiting"].update(completion_link="javascript:alert(1)"), "no http"),
+        (lambda raw: raw["ratings"].update(labels={11: "x"}), "outside the scale"),
+        (lambda raw: raw["persona"].update(by="model"), "by: model"),
+        (lambda raw: raw["states"].update(dimensions=["stanse"]), "did you mean 'stance'"),
+        (lambda raw: raw.update(stimuli="none.json"), "none.json"),
+    ],
+)
+def test_what_is_wrong_is_named(file, change, words):
+    with pytest.raises(UsageError) as caught:
+        load_study(file(change))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_stimuli_of_the_published_study_can_be_read(file, humanual_sample, tmp_path):
+    def change(raw):
+        raw["stimuli"] = str(humanual_sample / "study-posts.json")
+        raw["simulators"] = [{"name": name, "model": "x"} for name in ("a", "b")]
+
+    study = load_study(file(change))
+    assert len(study.stimuli) == 40
+    assert all(stimulus.author and stimulus.text for stimulus in study.stimuli)
+
+
+def test_the_version_changes_with_every_word(file):
+    one = load_study(file())
+    two = load_study(file(lambda raw: raw["consent"].update(text=raw["consent"]["text"] + " ")))
+    assert one.version != two.version
+    assert one.consent.version != two.consent.version
+    assert load_study(file()).version == one.version
+
+
+def test_the_way_has_every_page_of_every_task(example):
+    names = [page.name for page in all_steps(example, [Shown(0, "a", 3), Shown(1, "b", None), Shown(2, "c", 1)])]
+    assert len(names) == len(set(names))
+    assert names[0] == "consent"
+    assert names[-1] == "submit"
+    assert "t0.compare.2" in names
+    assert "t1.wait" in names
+    assert not [name for name in names if name.startswith("t2.compare")], "one reply cannot be compared with another"
+
+
+QUESTIONS = (
+    Question(id="line", text="?", type="text", min_words=2, max_words=5),
+    Question(id="count", text="?", type="number", min=1, max=9),
+    Question(id="one", text="?", type="choice", options=("a", "b")),
+    Question(id="many", text="?", type="choices", options=("a", "b", "c"), required=False),
+    Question(id="mark", text="?", type="scale", min=1, max=5),
+    Question(id="order", text="?", type="rank", options=("x", "y", "z")),
+    Question(id="awake", text="?", type="attention", options=("a", "b"), expect="b"),
+    Question(id="agreed", text="?", type="box"),
+)
+RIGHT = {
+    "line": ["two words"], "count": ["3"], "one": ["a"], "mark": ["5"], "order.0": ["2"], "order.1": ["3"], "order.2": ["1"],
+    "awake": ["b"], "agreed": ["yes"],
+}  # fmt: skip
+
+
+def test_right_answers():
+    checked = check_form(QUESTIONS, RIGHT)
+    assert checked.faults == {}
+    assert checked.answers == {
+        "line": "two words", "count": 3, "one": "a", "many": None, "mark": 5, "order": ["z", "x", "y"], "awake": "b",
+        "agreed": True,
+    }  # fmt: skip
+    assert checked.failed_checks == 0
+    assert check_form(QUESTIONS, RIGHT | {"awake": ["a"]}).failed_checks == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("line", ["one"]), ("line", ["a b c d e f"]), ("line", []), ("count", ["0"]), ("count", ["10"]), ("count", ["x"]),
+        ("one", ["c"]), ("one", ["a", "b"]), ("many", ["d"]), ("mark", ["6"]), ("mark", ["0"]), ("order.0", ["1"]),
+        ("order.0", []), ("awake", ["c"]), ("agreed", ["no"]), ("agreed", []), ("line", ["a b " + "x" * 30_000]),
+    ],
+)  # fmt: skip
+def test_wrong_answers(field, values):
+    assert check_form(QUESTIONS, RIGHT | {field: values}).faults
+
+
+@given(st.dictionaries(st.sampled_from([*RIGHT, "other"]), st.lists(st.text(max_size=40), max_size=4)))
+def test_any_form_is_answered_in_words(form):
+    checked = check_form(QUESTIONS, form)
+    assert set(checked.answers) == {question.id for question in QUESTIONS}
+    for question in QUESTIONS:
+        value = checked.answers[question.id]
+        if not checked.faults.get(question.id) and value is not None:
+            json.dumps(value)
+            if question.options and isinstance(value, str):
+                assert value in question.options
