@@ -1,7 +1,9 @@
 """A language model writes down the thinking behind real responses."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,12 @@ if TYPE_CHECKING:
 ROUNDS = 4
 """How often a model may be asked about one example before it is left out."""
 
+_AT_ONCE = 512
+"""Examples between two words to the person who waits."""
+
 _TOKENS_A_STATE = 40
+
+logger = logging.getLogger("humanlm.training")
 
 
 class TraceWriter:
@@ -57,12 +64,15 @@ class TraceWriter:
         """
         found: dict[int, str] = {}
         failed: dict[int, str] = {}
-        answers = self.llm.map(list(examples.values()), self._one)
-        for number, (trace, reason) in zip(examples, answers, strict=True):
-            if reason:
-                failed[number] = reason
-            else:
-                found[number] = trace
+        logger.info("%s writes the thinking behind %s responses", self.name, f"{len(examples):,}")
+        for numbers in _batched(examples, _AT_ONCE):
+            answers = self.llm.map([examples[number] for number in numbers], self._one)
+            for number, (trace, reason) in zip(numbers, answers, strict=True):
+                if reason:
+                    failed[number] = reason
+                else:
+                    found[number] = trace
+            logger.info("thinking: %s done, %s without", f"{len(found):,}", f"{len(failed):,}")
         return found, failed
 
     def estimate(self, examples: Sequence[Example]) -> Estimate:
@@ -118,6 +128,13 @@ class TraceWriter:
             truth=shown_text(example.response),
             complaint=complaint,
         )
+
+
+def _batched(numbers: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
+    """Numbers in tuples of a size; ``itertools`` has it from Python 3.12 on."""
+    rest = iter(numbers)
+    while part := tuple(islice(rest, size)):
+        yield part
 
 
 def _lines(persona: Persona) -> list[str]:
