@@ -74,11 +74,11 @@ class Politics:
 
     def steps(self, run: Run) -> Iterator[Step]:
         """One step a page of a listing, an article, a response."""
-        months = _months(self.window)
-        places = [f"tag {month} {tag}" for tag in self.tags for month in months]
+        # a month that begins while a collection rests comes last: the places before it keep their numbers
+        searches = [f"search - {query}" for query in self.queries]
         return walk(
             run,
-            [*places, *(f"search - {query}" for query in self.queries)],
+            [*searches, *(f"tag {month} {tag}" for month in _months(self.window) for tag in self.tags)],
             list_page=self._list,
             read_piece=self._read,
             most_posts=self.most_posts,
