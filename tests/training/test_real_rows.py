@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from humanlm.cli import main
-from humanlm.example import Example
 from humanlm.reading import load_examples, write_examples
 from humanlm.training.folder import RunFolder
 from humanlm.training.methods import METHODS
@@ -37,12 +36,6 @@ def ground(humanual_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     return root / "data", root / "model"
 
 
-def with_short_persona(row: Example) -> Example:
-    """The small tokenizer makes three times as many tokens as a real one, and this is to be quick."""
-    lists = {name: getattr(row.persona, name)[:2] for name in ("interests", "values", "communication", "statistics")}
-    return row.model_copy(update={"persona": row.persona.model_copy(update=lists)})
-
-
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     with pytest.raises(SystemExit) as caught:
         main([str(word) for word in words])
@@ -54,7 +47,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 def words_for(method: str, ground: tuple[Path, Path], out: Path) -> list[Any]:
     data, model = ground
     words: list[Any] = ["train", method, "--data", data, "--model", model, "--out", out, "--device", "cpu"]
-    settings = ["steps=3", "groups=2", "n=2", "save_every=2", "keep_checkpoints=0", "max_prompt_tokens=1500", "lr=1e-3"]
+    settings = ["steps=3", "groups=2", "n=2", "save_every=2", "keep_checkpoints=0", "max_prompt_tokens=2800", "lr=1e-3"]
     settings += ["max_tokens.response=40", "temperature=1", "micro_batch=4"]
     if METHODS[method].kind == "rl":
         words += ["--judge", "tests.training.conftest:WordJudge", "--monitor-judge", "embedding"]
