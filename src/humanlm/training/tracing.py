@@ -27,7 +27,7 @@ ROUNDS = 4
 _AT_ONCE = 512
 """Examples between two words to the person who waits."""
 
-_TOKENS_A_STATE = 40
+_TOKENS_OF_TAGS = 12
 
 logger = logging.getLogger("humanlm.training")
 
@@ -48,6 +48,7 @@ class TraceWriter:
         self.name = llm.endpoint.name
         folder = find_folder("humanlm", package="humanlm.prompts", inside="thinking", kind="set of words")
         self._words = TemplateFolder.load(folder, ("system.j2", "task.j2"))
+        self._room = sum(state.max_tokens + _TOKENS_OF_TAGS for state in prompts.states.values())
         self._system = self._words.render("system.j2", states=list(prompts.states.values()))
 
     def write(self, examples: Mapping[int, Example]) -> tuple[dict[int, str], dict[int, str]]:
@@ -78,7 +79,7 @@ class TraceWriter:
     def estimate(self, examples: Sequence[Example]) -> Estimate:
         """What writing these traces would take if nothing is in the ledger and nothing has to be asked again."""
         letters = sum(len(self._system) + len(self._task(example)) for example in examples)
-        tokens_in, tokens_out = letters // 4, len(examples) * _TOKENS_A_STATE * len(self.prompts.states) // 2
+        tokens_in, tokens_out = letters // 4, len(examples) * self._room // 2
         price = self.llm.endpoint.price
         return Estimate(
             calls=len(examples),
@@ -97,8 +98,7 @@ class TraceWriter:
                 system=self._system,
                 purpose="trace",
                 version=f"{self._words.name} {self._words.version} {self._words.digest[:8]}",
-                max_tokens=_TOKENS_A_STATE * len(self.prompts.states) * (1 + asked)
-                + self.llm.endpoint.reasoning_tokens,
+                max_tokens=self._room * (1 + asked) + self.llm.endpoint.reasoning_tokens,
                 salt=str(asked),
             )
             try:
@@ -178,7 +178,13 @@ def with_traces(plan: "Plan", file: Path) -> "Plan":
     kept = [place for place in range(len(examples)) if place not in failed]
     fewer = replace(plan, examples=[examples[place] for place in kept])
     thinking = {number: found[place] for number, place in enumerate(kept) if place in found}
-    return replace(fewer, items=_drawn(fewer), traces=thinking)
+    items = _drawn(fewer)
+    if lost := sorted({item.example_index for item in items} - thinking.keys()):
+        raise DataError(
+            f"{file}: holds no thinking for example {fewer.examples[lost[0]].id!r} any more: remove the file, and --resume "
+            "writes it again from the ledger"
+        )
+    return replace(fewer, items=items, traces=thinking)
 
 
 def _ask(plan: "Plan") -> tuple[dict[int, str], dict[int, str]]:
