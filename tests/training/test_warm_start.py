@@ -206,7 +206,10 @@ def test_state_rewards_rise_from_the_usual_base(usual_base: Path, tmp_path: Path
         return sum(reward * groups for reward, groups in found) / sum(groups for _, groups in found)
 
     assert mean_state_reward(steps[-20:]) > mean_state_reward(steps[:10]) + 0.1
-    assert all(0 < row["voiced/reply"] <= 7 and row["faithful"] > 0.8 for row in steps)
+    told = [row for row in steps if "voiced/reply" in row]  # a step may have no responses
+    assert len(told) > 40
+    assert all(0 < row["voiced/reply"] <= 7 for row in told)
+    assert sum(row["faithful"] for row in told) / len(told) > 0.85
     if method == "humanlm-trace":
         assert all(row["segments/missing"] < 0.1 for row in steps)
 
