@@ -154,15 +154,13 @@ def test_values_that_no_page_offers_are_refused(small, serve, tmp_path):
 
 
 def test_guessing_is_slowed_down(small, serve):
-    url = serve(small(server={"guesses_per_minute": 5}), secret=SECRET)
-    codes = []
-    for number in range(8):
-        codes.append(Person(url).see(f"/resume/guess{number}").send().answer.status_code)
-    assert codes[:4] == [403] * 4
-    assert codes[-1] == 429
-    tries = [Person(url).see("/admin").send(secret=f"wrong{number}").answer.status_code for number in range(8)]
+    url = serve(small(server={"guesses_per_minute": 1}), secret=SECRET)
+    codes = [Person(url).see(f"/resume/guess{number}").send().answer.status_code for number in range(4)]
+    assert codes[0] == 403
+    assert 429 in codes
+    tries = [Person(url).see("/admin").send(secret=f"wrong{number}").answer.status_code for number in range(4)]
     assert tries[0] == 403
-    assert tries[-1] == 429
+    assert 429 in tries
 
 
 def test_a_client_that_hammers_is_slowed_down(small, serve):

@@ -1,6 +1,7 @@
 """Background replies: failures, retries, waiting, and what people get to see of it."""
 
 import json
+import threading
 import time
 
 import pytest
@@ -39,8 +40,8 @@ def started(tmp_path):
 
 def answer(journeys, worker, token, stop="wait", limit_s=200.0):
     """Answers pages until one of a kind; waits where there is waiting."""
-    until = time.monotonic() + limit_s
-    while time.monotonic() < until:
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
         view = journeys.view(token, time.time())
         if view.page is None or (view.page.kind == stop and stop != "wait"):
             return view
@@ -57,6 +58,14 @@ def answer(journeys, worker, token, stop="wait", limit_s=200.0):
         assert journeys.take(token, view.page.name, form, time.time()).result == "taken"
         worker.wake()
     raise AssertionError("waited too long")
+
+
+def until(what, limit_s=100.0):
+    """Waits for something to come true."""
+    end = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
 
 
 def generations(journeys, kind=REPLY):
@@ -108,16 +117,23 @@ def test_with_too_few_replies_people_go_on_without_comparing(small, started):
 
 
 def test_who_is_too_slow_is_left_out(small, started):
+    released = threading.Event()
+
     def slow(persona, stimulus, seed):
-        time.sleep(3)
+        released.wait(100)
         return "too late"
 
     simulators = [{"name": name, "model": "m"} for name in ("a", "b", "slow")]
-    study = small(simulators=simulators, generation={"wait_s": 0.5})
+    study = small(simulators=simulators)
     journeys, worker, token, _ = started(study, {"a": lambda *_: "one", "b": lambda *_: "two", "slow": slow})
-    view = answer(journeys, worker, token, stop="compare")
+    assert answer(journeys, worker, token).page.kind == "wait"
+    until(lambda: [row.status for row in generations(journeys).values()].count(DONE) == 2)
+    assert journeys.view(token, time.time()).page.kind == "wait", "it is still time"
+    view = journeys.view(token, time.time() + study.generation.wait_s)
+    assert view.page.kind == "compare"
     assert len(view.context["replies"]) == 2
-    time.sleep(3)
+    released.set()
+    worker.stop()
     row = generations(journeys)["slow"]
     assert (row.status, row.failure, row.text, row.position) == (LEFT_OUT, "too late", None, None)
 
@@ -140,28 +156,26 @@ def test_what_a_killed_server_had_begun_is_begun_again(small, started, tmp_path)
 
 
 def test_a_simulator_gets_no_more_at_once_than_it_can_do(small, started):
-    import threading
-
-    flying, most, lock = 0, 0, threading.Lock()
+    flying, most, lock, pair = 0, 0, threading.Lock(), threading.Barrier(2)
 
     def counted(persona, stimulus, seed):
         nonlocal flying, most
         with lock:
             flying += 1
             most = max(most, flying)
-        time.sleep(0.05)
+        pair.wait(100)  # two are really at work at once, or this breaks and the attempt fails
         with lock:
             flying -= 1
         return "reply"
 
-    simulators = [{"name": "a", "model": "m", "concurrency": 2}, {"name": "b", "model": "m"}]
+    simulators = [{"name": "a", "model": "m", "concurrency": 2, "attempts": 1}, {"name": "b", "model": "m"}]
     study = small(simulators=simulators)
     journeys, worker, token, _ = started(study, {"a": counted, "b": lambda *_: "two"})
-    tokens = [token, *(journeys.begin(Arrival(), time.time()) for _ in range(7))]
+    tokens = [token, *(journeys.begin(Arrival(), time.time()) for _ in range(3))]
     for one in tokens:
         answer(journeys, worker, one)
     for one in tokens:
-        answer(journeys, worker, one, stop="compare")
+        assert len(answer(journeys, worker, one, stop="compare").context["replies"]) == 2
     assert most == 2
 
 
