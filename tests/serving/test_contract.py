@@ -4,8 +4,9 @@ from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, given, settings
-from schemathesis.checks import CHECKS
+from hypothesis.errors import Unsatisfiable
 from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from humanlm.example import Persona
 from humanlm.serving.app import make_app
@@ -14,7 +15,7 @@ from tests.serving.running import running
 from tests.simulation.scripted import ScriptedSimulator
 
 # What the document cannot say (a role that is not known, a persona that is not there) may be refused all the same.
-LEFT_OUT = [check for check in CHECKS.get_all() if check.__name__ == "positive_data_acceptance"]
+LEFT_OUT: list[Any] = [positive_data_acceptance]
 EXAMPLES = 25
 
 
@@ -26,9 +27,12 @@ def test_every_answer_keeps_to_the_document() -> None:
         for result in document.get_all_operations():
             operation = result.ok()
             for mode in GenerationMode:
-                _send_many(operation.as_strategy(generation_mode=mode))
-                seen += 1
-        assert seen >= 12
+                try:
+                    _send_many(operation.as_strategy(generation_mode=mode))
+                    seen += 1
+                except Unsatisfiable:  # a route without parameters cannot be asked wrongly
+                    assert mode is GenerationMode.NEGATIVE
+        assert seen >= 8
 
 
 def _send_many(cases: Any) -> None:

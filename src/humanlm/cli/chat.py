@@ -62,7 +62,7 @@ class Chat:
             "as": self.rename,
             "again": self.again,
             "reset": self.reset,
-            "help": lambda rest: self.console.print(_HELP, style="dim", highlight=False, markup=False),
+            "help": self.show_help,
         }
         if word not in commands:
             raise unknown_name("command", f"/{word}", [f"/{name}" for name in (*commands, "quit")])
@@ -99,6 +99,10 @@ class Chat:
         if not self.turns:
             raise UsageError("nothing has been said yet")
         self.reply()
+
+    def show_help(self, rest: str) -> None:
+        """Tells the commands."""
+        self.console.print(_HELP, style="dim", highlight=False, markup=False)
 
     def show_states(self, rest: str) -> None:
         """Tells the six states at the last reply, from the reasoning or by asking for them."""

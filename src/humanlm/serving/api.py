@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MOST_MESSAGES = 1000
 MOST_SAMPLES = 8
+ROLES = ("system", "developer", "user", "assistant")
 
 
 class Extension(BaseModel):
@@ -44,7 +45,7 @@ class Part(BaseModel):
 class Message(BaseModel):
     """One message; further fields are ignored."""
 
-    role: str
+    role: Annotated[str, Field(json_schema_extra={"enum": list(ROLES)})]
     content: str | list[Part] | None = None
     name: str | None = Field(default=None, max_length=200)
 

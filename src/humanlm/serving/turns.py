@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from humanlm.example import HUMAN, Persona, Turn, clean_text
-from humanlm.serving.api import ChatRequest, Message
+from humanlm.serving.api import ROLES, ChatRequest, Message
 from humanlm.serving.errors import APIError
 from humanlm.simulation.personas import persona_of
 
 _SYSTEM = ("system", "developer")
-_KNOWN = (*_SYSTEM, "user", "assistant")
 
 
 def read_persona(request: ChatRequest, store: Mapping[str, Persona]) -> Persona:
@@ -50,10 +49,10 @@ def read_turns(request: ChatRequest) -> tuple[Turn, ...]:
     human = "assistant" if request.humanlm.roles == "caller" else "user"
     turns = []
     for place, message in enumerate(request.messages):
-        if message.role not in _KNOWN:
+        if message.role not in ROLES:
             raise APIError(
                 400,
-                f"role {message.role[:40]!r} is not known here: use {', '.join(_KNOWN)} (a simulated person has no tools)",
+                f"role {message.role[:40]!r} is not known here: use {', '.join(ROLES)} (a simulated person has no tools)",
                 param=f"messages[{place}].role",
                 code="unknown_role",
             )

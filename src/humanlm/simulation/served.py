@@ -18,6 +18,7 @@ from humanlm.simulation.bridge import parts
 from humanlm.simulation.card import ModelCard
 from humanlm.simulation.limits import token_limit
 from humanlm.simulation.loading import load_config, load_tokenizer, model_folder
+from humanlm.simulation.planning import reply_plan
 from humanlm.simulation.simulator import Simulator
 from humanlm.states import RESPONSE
 
@@ -127,7 +128,7 @@ class ServedSimulator(Simulator):
         asks = [Ask(example, target, temperature, seed) for example in examples]
         calls = [self._call(*self._ids(ask), temperature, seed, str(place)) for place, ask in enumerate(asks)]
         return [
-            answer if isinstance(answer, CallError) else self._read(self._output(answer), ask)
+            answer if isinstance(answer, CallError) else self.read(self._output(answer), ask)
             for answer, ask in zip(self.llm.ask(calls), asks, strict=True)
         ]
 
@@ -208,10 +209,10 @@ class ChatSimulator(Simulator):
         """Replies to many examples, in their order; ``no_repeat_ngram`` and ``batch_size`` have no meaning here."""
         asks = [Ask(example, target, temperature, seed, max_new_tokens) for example in examples]
         if states or fix:
-            return self._drive([self._plan(ask, states, fix) for ask in asks])
+            return self._drive([reply_plan(self, ask, states, fix) for ask in asks])
         calls = [self._asked(ask, f"{seed}.{place}") for place, ask in enumerate(asks)]
         outputs = map(_output, _answers(self.llm, calls))
-        return [self._read(output, ask) for output, ask in zip(outputs, asks, strict=True)]
+        return [self.read(output, ask) for output, ask in zip(outputs, asks, strict=True)]
 
     def attempts(
         self, examples: Sequence[Example], target: str = RESPONSE, *, temperature: float = 0.4, seed: int = 0
@@ -220,7 +221,7 @@ class ChatSimulator(Simulator):
         asks = [Ask(example, target, temperature, seed) for example in examples]
         calls = [self._asked(ask, f"{seed}.{place}") for place, ask in enumerate(asks)]
         return [
-            answer if isinstance(answer, CallError) else self._read(_output(answer), ask)
+            answer if isinstance(answer, CallError) else self.read(_output(answer), ask)
             for answer, ask in zip(self.llm.ask(calls), asks, strict=True)
         ]
 

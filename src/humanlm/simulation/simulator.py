@@ -1,16 +1,14 @@
 """A simulator: a model that answers as one person would."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from humanlm.errors import ModelError
 from humanlm.example import Example
 from humanlm.prompts import Prompts
-from humanlm.prompts.inert import inert
 from humanlm.reply import Reply, Usage, parse_reply
-from humanlm.simulation import interventions
 from humanlm.simulation.asking import (
     NO_REPEAT,
     TEMPERATURE,
@@ -26,6 +24,7 @@ from humanlm.simulation.asking import (
 from humanlm.simulation.card import ModelCard
 from humanlm.simulation.limits import positions_of, token_limit
 from humanlm.simulation.loading import load_tokenizer, load_weights, model_folder
+from humanlm.simulation.planning import Pair, Plan, pair_plan, reply_plan
 from humanlm.simulation.streaming import Piece, Reader
 from humanlm.states import RESPONSE
 
@@ -33,15 +32,6 @@ if TYPE_CHECKING:
     from humanlm.simulation.local import LocalModel
 
 T = TypeVar("T")
-Plan = Generator[Stage, list[Output], T]
-"""What has to be asked, step by step; it gets the outputs of each step and ends with its result."""
-
-
-class Pair(NamedTuple):
-    """A counterfactual pair: what the person says, and what they would say if some of their states were others."""
-
-    actual: Reply
-    changed: Reply
 
 
 class Simulator:
@@ -138,7 +128,7 @@ class Simulator:
             UsageError: The context is empty, or there is no such target or state.
         """
         ask = ask_of(persona, context, target, temperature, seed, max_new_tokens, no_repeat_ngram)
-        return self._drive([self._plan(ask, states, fix)])[0]
+        return self._drive([reply_plan(self, ask, states, fix)])[0]
 
     async def areply(
         self,
@@ -155,7 +145,7 @@ class Simulator:
     ) -> Reply:
         """As :meth:`reply`, without blocking the event loop; requests that wait at the same time share a batch."""
         ask = ask_of(persona, context, target, temperature, seed, max_new_tokens, no_repeat_ngram)
-        return await self._adrive(self._plan(ask, states, fix))
+        return await self._adrive(reply_plan(self, ask, states, fix))
 
     def samples(self, persona: PersonaLike, context: Context, n: int, *, seed: int = 0, **options: Any) -> list[Reply]:
         """Several replies of the same person; the first is that of :meth:`reply` with the same seed.
@@ -169,7 +159,7 @@ class Simulator:
         """
         states, fix = options.pop("states", False), options.pop("fix", None)
         asks = [ask_of(persona, context, seed=seed + number, **options) for number in range(n)]
-        return self._drive([self._plan(ask, states, fix) for ask in asks])
+        return self._drive([reply_plan(self, ask, states, fix) for ask in asks])
 
     def counterfactual(self, persona: PersonaLike, context: Context, change: Mapping[str, str], **options: Any) -> Pair:
         """What the person says, and what they would say if some states were others and everything else stayed as it is.
@@ -182,14 +172,14 @@ class Simulator:
         """
         states = options.pop("states", False)
         ask = ask_of(persona, context, **options)
-        return self._drive([self._pair(ask, states, change)])[0]
+        return self._drive([pair_plan(self, ask, states, change)])[0]
 
     async def acounterfactual(
         self, persona: PersonaLike, context: Context, change: Mapping[str, str], **options: Any
     ) -> Pair:
         """As :meth:`counterfactual`, without blocking the event loop."""
         states = options.pop("states", False)
-        return await self._adrive(self._pair(ask_of(persona, context, **options), states, change))
+        return await self._adrive(pair_plan(self, ask_of(persona, context, **options), states, change))
 
     def stream(self, persona: PersonaLike, context: Context, **options: Any) -> Iterator[Piece | Reply]:
         """Pieces of thinking and reply as they are written, at last the whole :class:`Reply`; options as for :meth:`reply`."""
@@ -201,7 +191,7 @@ class Simulator:
         """As :meth:`stream`, for coroutines. Whoever stops listening stops the model."""
         states, fix = options.pop("states", False), options.pop("fix", None)
         ask = ask_of(persona, context, **options)
-        plan = self._plan(ask, states, fix)
+        plan = reply_plan(self, ask, states, fix)
         reader = Reader(ask.target)
         try:
             stage = next(plan)
@@ -221,7 +211,7 @@ class Simulator:
                         yield piece
                 if output is None:
                     raise ModelError(f"{self.name}: the output broke off")
-                for piece in reader.rest(self._read(output, shown)):
+                for piece in reader.rest(self.read(output, shown)):
                     yield piece
                 stage = plan.send([output])
         except StopIteration as end:
@@ -259,7 +249,7 @@ class Simulator:
                 for example in examples
             ]
             asks = [ask._replace(no_repeat_ngram=no_repeat_ngram) for ask in asks]
-            return self._drive([self._plan(ask, states, fix) for ask in asks])
+            return self._drive([reply_plan(self, ask, states, fix) for ask in asks])
         limit = max_new_tokens or self.token_limit(target)
         outputs = self._generate(
             self._prompts(examples, target, limit),
@@ -269,7 +259,7 @@ class Simulator:
             no_repeat_ngram=no_repeat_ngram,
             batch_size=batch_size,
         )
-        return [self._read(output, Ask(example, target)) for example, output in zip(examples, outputs, strict=True)]
+        return [self.read(output, Ask(example, target)) for example, output in zip(examples, outputs, strict=True)]
 
     @property
     def concurrency(self) -> int:
@@ -285,48 +275,6 @@ class Simulator:
         self.prompts.check_target(target)
         states, own = self.prompts.states, self.card.max_tokens
         return token_limit(target, states, think=self.think, own=own, positions=positions_of(self.model))
-
-    def _pair(self, ask: Ask, states: bool, change: Mapping[str, str]) -> Plan[Pair]:
-        actual = yield from self._plan(ask, states, None)
-        changed = yield from self._plan(ask, states, change, own=actual)
-        return Pair(actual, changed)
-
-    def _plan(self, ask: Ask, states: bool, fix: Mapping[str, str] | None, own: Reply | None = None) -> Plan[Reply]:
-        """The way from a question to a reply: own reasoning if it is to be rewritten, the reply, the states still missing."""
-        self.prompts.check_target(ask.target)
-        fixed = {name: inert(text, states=self.prompts.states) for name, text in (fix or {}).items()}
-        interventions.check_states(fixed, self.prompts.states, ask.target)
-        usage = Usage()
-        told = ask.example
-        if fixed:
-            told = ask.example.model_copy(update={"persona": interventions.tell(ask.example.persona, fixed)})
-        if fixed and self.thinks(ask.target):
-            if own is None:
-                (output,) = yield Stage((ask,))
-                usage = usage.plus(output.usage)
-                own = self._read(output, ask)
-            thinking = interventions.rewrite(own.thinking, fixed) if own.well_formed else None
-            begun = interventions.begun_reasoning(fixed)
-            ask = ask._replace(prefix=begun if thinking is None else interventions.whole_reasoning(thinking))
-        elif fixed:
-            ask = ask._replace(example=told)
-        (output,) = yield Stage((ask,), shown=True)
-        usage = usage.plus(output.usage)
-        reply = self._read(output, ask)
-        found = {**reply.states, **fixed}
-        missing = [name for name in self.prompts.states if name not in found] if states else []
-        if missing:
-            asks = tuple(
-                ask._replace(example=told, target=name, prefix="", max_new_tokens=None, no_repeat_ngram=0)
-                for name in missing
-            )
-            outputs = yield Stage(asks)
-            for asked, output in zip(asks, outputs, strict=True):
-                usage = usage.plus(output.usage)
-                if text := self._read(output, asked).text:
-                    found[asked.target] = text
-        in_order = {name: found[name] for name in self.prompts.states if name in found}
-        return reply.model_copy(update={"states": in_order, "usage": usage})
 
     def _drive(self, plans: Sequence[Plan[T]]) -> list[T]:
         """Runs plans side by side: what they ask at the same step is generated together."""
@@ -357,7 +305,8 @@ class Simulator:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
-    def _read(self, output: Output, ask: Ask) -> Reply:
+    def read(self, output: Output, ask: Ask) -> Reply:
+        """What an output says, read strictly."""
         think, states = self.thinks(ask.target), self.prompts.states
         reply = parse_reply(ask.prefix + output.text, ask.target, think=think, ended=output.ended, states=states)
         return reply.model_copy(update={"usage": output.usage})
