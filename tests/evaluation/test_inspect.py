@@ -35,7 +35,9 @@ def test_the_task_runs_through_the_entry_point_and_its_log_opens(tmp_path, examp
     (info,) = list_eval_logs(str(tmp_path / "logs"))  # what `inspect view` shows
     log = read_eval_log(info)
     assert log.status == "success", log.error and log.error.message
-    scores = {score.name: {name: metric.value for name, metric in score.metrics.items()} for score in log.results.scores}
+    scores = {
+        score.name: {name: metric.value for name, metric in score.metrics.items()} for score in log.results.scores
+    }
     assert {"response_alignment", "right_form", "length_ratio", "assistant_voice"} <= set(scores)
     assert set(scores["response_alignment"]) == {"mean", "stderr"}
     by_id = {sample.id: sample for sample in log.samples}

@@ -185,10 +185,12 @@ def line_plot(
 
 
 def swatch(series: int) -> Markup:
-    """A short piece of a series' line, for legends."""
+    """A short piece of a series' line with its mark, for legends and tables."""
     dash = f' stroke-dasharray="{DASHES[series]}"' if DASHES[series] else ""
+    mark = shape(SHAPES[series % 3], 15, 5, 3.2, f"dot f{series}")
     return Markup(
-        f'<svg class="swatch" viewBox="0 0 30 10" aria-hidden="true"><path class="curve l{series}" d="M1 5H29"{dash}/></svg>'
+        f'<svg class="swatch" viewBox="0 0 30 10" aria-hidden="true">'
+        f'<path class="curve l{series}" d="M1 5H29"{dash}/>{mark}</svg>'
     )
 
 

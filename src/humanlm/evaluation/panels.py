@@ -9,6 +9,7 @@ from humanlm.evaluation import charts, figures
 from humanlm.evaluation.charts import Shares, Trail, Web
 from humanlm.evaluation.figures import SHAPES, Curve, Line, Mark, Row
 from humanlm.evaluation.opening import Evaluation
+from humanlm.evaluation.population import SILENT
 from humanlm.evaluation.records import Part
 from humanlm.evaluation.runlog import RunLog, groups_of, smooth
 from humanlm.evaluation.scores import Scores, temperature_key
@@ -88,7 +89,7 @@ def state_panels(evaluations: Sequence[Evaluation], series: Sequence[int], *, pr
     }
     top = max((figures.highest(rows) for rows in panels.values()), default=1.0)
     return [
-        Panel(dimension, figures.dot_plot(f"{what}: {dimension}", rows, top=top, width=340, row_height=22))
+        Panel(dimension.capitalize(), figures.dot_plot(f"{what}: {dimension}", rows, top=top, width=340, row_height=22))
         for dimension, rows in panels.items()
     ]
 
@@ -188,7 +189,9 @@ def reward_panels(logs: Owned) -> list[Panel]:
     panels = {target: _curves(logs, f"reward/{target}") for target in targets}
     top = max((value for curves in panels.values() for curve in curves for _, value in curve.faint), default=1.0)
     return [
-        Panel(target, figures.line_plot(f"Reward for the target {target} by training step", curves, top=top))
+        Panel(
+            target.capitalize(), figures.line_plot(f"Reward for the target {target} by training step", curves, top=top)
+        )
         for target, curves in panels.items()
     ]
 
@@ -276,11 +279,14 @@ def crowd_panels(evaluations: Sequence[Evaluation], series: Sequence[int]) -> li
         if first.kind != "jensen-shannon" or not first.real:
             continue
         kinds = list(dict.fromkeys(kind for item, _ in found for kind in item.scores.fidelity[name].categories))
+        kinds.sort(key=lambda kind: kind == SILENT)  # stable: what is not said comes last
         crowds = [Shares("real", None, _by(first.categories, first.real, kinds))]
         for item, colour in found:
             one = item.scores.fidelity[name]
             crowds.append(Shares(item.name, colour, _by(one.categories, one.simulated, kinds)))
-        panels.append(Panel(name, charts.category_plot(f"Distribution of {name} over users", kinds, crowds)))
+        panels.append(
+            Panel(name.capitalize(), charts.category_plot(f"Distribution of {name} over users", kinds, crowds))
+        )
     return panels
 
 

@@ -160,9 +160,13 @@ def batches_of(
     batches = list(make_batches(settings, examples, judge, pool or examples))
     if not isinstance(simulator, Recorded):
         return batches
-    real = (batch for batch in batches if batch.part.temperature is None or batch.part.by == "mismatched")
-    there = (batch._replace(samples=simulator.parts[batch.part]) for batch in batches if batch.part in simulator.parts)
-    return [*there, *real]
+    found: list[Batch] = []
+    for batch in batches:
+        if batch.part.temperature is None or batch.part.by == "mismatched":
+            found.append(batch)
+        elif batch.part in simulator.parts:
+            found.append(batch._replace(samples=simulator.parts[batch.part]))
+    return found
 
 
 def asks_a_server(judge: Judge, examples: Sequence[Example]) -> bool:

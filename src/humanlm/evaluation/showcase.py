@@ -61,7 +61,7 @@ class Shown(NamedTuple):
 def choose(evaluations: Sequence[Evaluation], number: int = SHOWN) -> list[Example]:
     """Examples evenly spread over the ranking by mean score of all simulators, each of another user where possible."""
     examples = evaluations[0].examples
-    means = mean_cases([item.tables.response(item.scores.temperatures[0]) for item in evaluations])
+    means = _means(evaluations)
     common = set.intersection(*({example.id for example in item.examples} for item in evaluations))
     ranked = sorted(
         (example for example in examples if example.id in common and means.get(example.id) is not None),
@@ -80,6 +80,11 @@ def choose(evaluations: Sequence[Evaluation], number: int = SHOWN) -> list[Examp
     return chosen
 
 
+def _means(evaluations: Sequence[Evaluation]) -> dict[str, float | None]:
+    """The mean score of all simulators by example."""
+    return mean_cases([item.tables.response(item.scores.temperatures[0]) for item in evaluations])
+
+
 def show(evaluations: Sequence[Evaluation], series: Sequence[int], number: int = SHOWN) -> list[Shown]:
     """The chosen examples with all replies at the headline temperature.
 
@@ -93,16 +98,17 @@ def show(evaluations: Sequence[Evaluation], series: Sequence[int], number: int =
         part = Part("simulator", RESPONSE, item.scores.temperatures[0])
         places.append({record.id: record for record in item.records if record.part == part and record.sample == 0})
     chosen = choose(evaluations, number)
-    found = []
+    means = _means(evaluations)
+    found: list[Shown] = []
     for place, example in enumerate(chosen):
         answers = tuple(
             _answer(item.name, colour, records[example.id])
             for item, colour, records in zip(evaluations, series, places, strict=True)
             if example.id in records
         )
-        scores = [answer.verdict.score for answer in answers if answer.verdict is not None]
-        mean = sum(scores) / len(scores) if scores else None
-        found.append(Shown(example, _true_states(example), answers, mean, 1 + place * STRATA // len(chosen)))
+        found.append(
+            Shown(example, _true_states(example), answers, means[example.id], 1 + place * STRATA // len(chosen))
+        )
     return found
 
 

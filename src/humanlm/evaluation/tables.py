@@ -146,7 +146,6 @@ def results(evaluations: Sequence[Evaluation], comparison: Comparison | None, se
         columns.append(_Column("human-likeness", strongest([item.human_likeness for item in scores]), of(real)))
     if any(item.embedding_similarity for item in scores):
         columns.append(_Column("embedding similarity", strongest([item.embedding_similarity for item in scores])))
-    columns.append(_Column("right form", [percent(item.format_rate) for item in scores]))
     return _assemble("Response alignment", evaluations, series, columns, notes=notes)
 
 

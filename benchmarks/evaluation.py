@@ -1,0 +1,176 @@
+"""How fast evaluation is: against a served simulator and a judge with latency, and how long a large report takes.
+
+python benchmarks/evaluation.py [--examples 2000] [--latency 10] [--concurrency 256] [--simulators 8] [--only served|report]
+
+Latency-bound time: replies in rounds of `concurrency`, and verdicts likewise, one round behind. CPU is this process's own: the
+servers run in processes of their own. Results go to benchmarks/results/evaluation.json.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import platform
+import random
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "evaluation.json"
+
+
+def make_examples(number):
+    """The controlled world's examples, as often as needed, each time by other people."""
+    from humanlm.world.generator import WorldConfig, make_world
+
+    config = WorldConfig(users=50, train_posts=1, val_posts=1, test_posts=4, test_combinations=30)
+    base = make_world(config).examples["test"]
+    rounds = math.ceil(number / len(base))
+    return [
+        example.model_copy(update={"id": f"{example.id}-{turn}", "user_id": f"{example.user_id}-{turn}"})
+        for turn in range(rounds)
+        for example in base
+    ][:number]
+
+
+def serve(latency, pipe, judge):
+    from tests.fake_llm import FakeLLM
+
+    reply = (
+        None
+        if judge
+        else lambda body: f"<response>{' '.join(str(body['messages'][-1]['content']).split()[-12:])}</response>"
+    )
+    with FakeLLM(latency_s=latency, reply=reply, keep=False) as server:
+        pipe.send(server.url)
+        pipe.recv()
+
+
+def served(examples, latency, concurrency):
+    from humanlm.evaluation import evaluate
+    from humanlm.judging.llm import LLMJudge
+    from humanlm.ledger import Ledger
+    from humanlm.llm import LLM, resolve
+    from humanlm.simulation.served import ChatSimulator
+
+    ends, processes = [], []
+    for judge in (False, True):
+        mine, theirs = multiprocessing.Pipe()
+        process = multiprocessing.get_context("spawn").Process(target=serve, args=(latency, theirs, judge), daemon=True)
+        process.start()
+        ends.append(mine)
+        processes.append(process)
+    urls = [end.recv() for end in ends]
+    with tempfile.TemporaryDirectory() as place:
+        ledger = Ledger(Path(place) / "ledger.sqlite")
+        doors = [
+            LLM(resolve("fake", url=url).model_copy(update={"concurrency": concurrency}), ledger=ledger) for url in urls
+        ]
+        simulator = ChatSimulator.connect("fake", llm=doors[0])
+        before, start = time.process_time(), time.monotonic()
+        scores = evaluate(simulator, examples, LLMJudge(doors[1]), out=Path(place) / "e", states=False, anchors=False)
+        wall, cpu = time.monotonic() - start, time.process_time() - before
+    for end, process in zip(ends, processes, strict=True):
+        end.send("stop")
+        process.join(20)
+    calls = doors[0].tally.calls + doors[1].tally.calls
+    bound = latency * (math.ceil(len(examples) / concurrency) + 1)
+    assert scores.response_alignment.missing == 0
+    return {
+        "examples": len(examples),
+        "latency_s": latency,
+        "concurrency": concurrency,
+        "calls": calls,
+        "wall_s": round(wall, 2),
+        "latency_bound_s": bound,
+        "times_the_bound": round(wall / bound, 3),
+        "cpu_ms_per_call": round(1000 * cpu / calls, 2),
+    }
+
+
+class Talker:
+    """Repeats a random part of the real reply."""
+
+    def __init__(self, method, skill):
+        from humanlm.prompts import Prompts
+        from humanlm.simulation.card import ModelCard
+        from humanlm.states import STATES
+
+        self.name, self.skill, self.think = f"made/{method}", skill, False
+        self.card = ModelCard(method=method, states=tuple(STATES) if method.startswith("humanlm") else ())
+        self.prompts = Prompts.load("world")
+
+    def replies(self, examples, target="response", *, temperature=0.4, seed=0):
+        from humanlm.reply import Reply
+
+        dice = random.Random(f"{self.name} {target} {seed}")
+        texts = []
+        for example in examples:
+            words = example.response.split()
+            kept = [" ".join(words[at : at + 4]) for at in range(0, len(words), 4) if dice.random() < self.skill]
+            texts.append(" ".join(kept) or "well")
+        return [Reply(text=text, states={} if target == "response" else {target: text}) for text in texts]
+
+
+METHODS = ("base", "base-think", "sft", "sft-think", "grpo", "grpo-think", "humanlm", "humanlm-trace")
+
+
+def reports(examples, simulators, keep):
+    from humanlm.evaluation import compare, evaluate
+    from humanlm.judging import open_judge
+
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(keep or place)
+        folders = []
+        for number, method in enumerate(METHODS[:simulators]):
+            folders.append(root / method)
+            if not (root / method / "scores.json").is_file():
+                evaluate(
+                    Talker(method, 0.15 + 0.07 * number), examples, open_judge("rule"), out=root / method, name=method,
+                    source="controlled world", resume=True, batch=500,
+                )  # fmt: skip
+        before, start = time.process_time(), time.monotonic()
+        compare(folders, root / "comparison")
+        wall, cpu = time.monotonic() - start, time.process_time() - before
+        sizes = {file.name: file.stat().st_size for file in (root / "comparison").iterdir()}
+    return {
+        "simulators": len(folders),
+        "examples": len(examples),
+        "wall_s": round(wall, 2),
+        "cpu_s": round(cpu, 2),
+        "report_mb": round(sizes["report.html"] / 1e6, 2),
+        "samples_mb": round(sizes["samples.jsonl"] / 1e6, 2),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--examples", type=int, default=2000)
+    parser.add_argument("--latency", type=float, default=10.0)
+    parser.add_argument("--concurrency", type=int, default=256)
+    parser.add_argument("--simulators", type=int, default=8)
+    parser.add_argument("--only", choices=["served", "report"])
+    parser.add_argument("--keep", help="keep the report's folders here")
+    words = parser.parse_args()
+    examples = make_examples(words.examples)
+    found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    found["machine"] = {
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+    }
+    if words.only != "served":
+        found["report"] = reports(examples, words.simulators, words.keep)
+        print(found["report"], flush=True)
+    if words.only != "report":
+        found["served"] = served(examples, words.latency, words.concurrency)
+        print(found["served"], flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
