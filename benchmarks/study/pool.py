@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -47,7 +48,7 @@ def run_cells(
     start, total = time.perf_counter(), len(left)
     context = multiprocessing.get_context("spawn")
     for part in ([cell for cell in left if not cell.setting], [cell for cell in left if cell.setting]):
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
             jobs = {pool.submit(do, folder, config, cell): cell for cell in part}
             try:
                 for job in as_completed(jobs):
@@ -59,6 +60,18 @@ def run_cells(
                 for process in multiprocessing.active_children():
                     process.terminate()  # a run that is training saves a checkpoint first
                 raise
+
+
+def _begin() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed must not leave workers behind that write into a folder which somebody goes on with."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+    os._exit(1)
 
 
 def cost(config: StudyConfig) -> Callable[[Cell], float]:
