@@ -97,7 +97,7 @@ def _one_message(system: dict[str, str], turns: Sequence[dict[str, str]]) -> Mes
 
 
 def _two_roles(system: dict[str, str], turns: Sequence[dict[str, str]]) -> Messages:
-    """The model is HUMAN, so HUMAN's turns are its own and the AI's are its user's; roles alternate and a user's begins and ends."""
+    """The model is HUMAN: HUMAN's turns are its own, the AI's are its user's; roles alternate, a user's begins and ends."""
     told: Messages = [{"role": "system", "content": f"{system['content']}\n\n{_OWN_VOICE}"}]
     for turn in turns:
         role = "assistant" if turn["role"] == HUMAN else "user"
