@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from humanlm.errors import HumanLMError
+from humanlm.study.balance import counted, filled
 from humanlm.study.config import Study
 from humanlm.study.persona import told_answers
 from humanlm.study.questions import Checked, check_form, draft_of
@@ -422,27 +423,6 @@ def _expected(study: Study) -> int:
     """About how many steps there will be, so that the progress bar does not jump back."""
     each = 2 + len(study.simulators) + 2 + int(study.ratings.human_likeness)
     return 2 + len(study.pages) + each * study.assignment.stimuli + bool(study.feedback)
-
-
-def counted(session: Session, study: Study, now: float) -> int:
-    """Participants who have finished, or are on their way and not gone for long."""
-    since = now - 60 * study.assignment.abandoned_after_minutes
-    found = select(func.count()).where(
-        (Participant.status == FINISHED) | ((Participant.status == ACTIVE) & (Participant.seen_at > since))
-    )
-    return session.execute(found.select_from(Participant)).scalar_one()
-
-
-def filled(session: Session, study: Study, now: float) -> list[tuple[str, int]]:
-    """How many such participants each stimulus has."""
-    since = now - 60 * study.assignment.abandoned_after_minutes
-    found = (
-        select(Task.stimulus, func.count())
-        .join(Participant, Participant.id == Task.participant_id)
-        .where((Participant.status == FINISHED) | ((Participant.status == ACTIVE) & (Participant.seen_at > since)))
-        .group_by(Task.stimulus)
-    )
-    return [(stimulus, count) for stimulus, count in session.execute(found)]
 
 
 _WRONG_WAY = {

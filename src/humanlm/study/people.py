@@ -8,8 +8,9 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from humanlm.errors import UsageError
+from humanlm.study.balance import filled
 from humanlm.study.config import Study
-from humanlm.study.journey import Journeys, filled
+from humanlm.study.journey import Journeys
 from humanlm.study.storage import Storage, digest, new_token
 from humanlm.study.tables import (
     ACTIVE,
