@@ -24,7 +24,10 @@ CHAT_TEMPLATE = (
 """ChatML in which every person keeps a name. Stock templates of Qwen3 models drop roles that they do not know."""
 
 _MARKS = ("<|im_start|>", "<|im_end|>")
-_OWN_VOICE = "In the conversation below the messages in your own voice are HUMAN's earlier ones; the other side is an AI assistant."
+_OWN_VOICE = (
+    "In the conversation below the messages in your own voice are HUMAN's earlier ones; "
+    "the other side is an AI assistant."
+)
 _BEGINS = "(HUMAN begins the conversation.)"
 _SILENT = "(No answer yet.)"
 _INDENT = "  "
