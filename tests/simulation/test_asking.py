@@ -1,6 +1,7 @@
 """Replies with states, interventions, samples and streams, on a scripted model and on a real small one."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,11 @@ def test_a_model_that_does_not_reason_is_told_in_the_persona():
     assert list(reply.states) == list(STATES)
     (first,) = {ask.example.persona.text for ask in simulator.asked}
     assert first.startswith("a baker\n")
+
+
+def test_an_answer_to_a_state_prompt_without_the_states_tags_is_no_state():
+    simulator = ScriptedSimulator(lambda ask: "<response>I object.</response>", think=False)
+    assert simulator.reply("a baker", "Close it?", states=True).states == {}
 
 
 def test_fixed_states_are_inert_and_checked():
@@ -203,8 +209,15 @@ def test_a_prompt_that_does_not_fit_is_an_error_and_the_queue_goes_on(folder: Pa
 TEXT = "<response>Keep it < open!</response>"
 
 
+def in_form(body: dict[str, Any]) -> str:
+    """What was asked for, in its tags."""
+    told = body["prompt"] if "prompt" in body else body["messages"][0]["content"]
+    name = re.findall(r"between <(\w+)> and", str(told))[-1]
+    return TEXT if name == "response" else f"<{name}>{name} it is</{name}>"
+
+
 def test_served_and_hosted_models_stream_and_are_asked_without_blocking(folder: Path):
-    with FakeLLM(reply=lambda body: TEXT) as server:
+    with FakeLLM(reply=in_form) as server:
         door = LLM(endpoint(server.url))
         for simulator in (
             ServedSimulator.connect(folder, server.url, llm=door),
@@ -218,7 +231,7 @@ def test_served_and_hosted_models_stream_and_are_asked_without_blocking(folder: 
             assert last.usage.prompt_tokens > 0
             assert asyncio.run(simulator.areply("likes swimming", "Should the pool close?")).text == last.text
             full = simulator.reply("likes swimming", [Turn(author="Ann", text="Hm?")], states=True)
-            assert set(full.states) == set(STATES)
+            assert full.states == {name: f"{name} it is" for name in STATES}
 
 
 def test_a_stream_that_fails_is_an_error(folder: Path):
