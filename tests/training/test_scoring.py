@@ -25,7 +25,9 @@ def test_a_step_by_hand() -> None:
     broken = Group(example=EXAMPLE, target="goal", replies=(Reply(text="a", faults=(Fault.NO_END,)), Reply(text="b")))
     groups = (group("goal", "a", "b"), group("response", "c", "d"), broken)
     ruled = (Verdict(rule="malformed"), *verdicts(0.5))
-    judged = Judged(groups, (verdicts(1.0, 0.0), JudgeError("down"), ruled), ((3, 5), (7, 9), (2, 2)), 0.25, Tally(), ({}, {}, {}))
+    judged = Judged(
+        groups, (verdicts(1.0, 0.0), JudgeError("down"), ruled), ((3, 5), (7, 9), (2, 2)), 0.25, Tally(), ({}, {}, {})
+    )
     assert judged.kept == [True, True, False, False, True, True]
     high = 0.5**0.5
     assert judged.advantages == pytest.approx([high, -high, 0, 0, -high, high], rel=1e-4)
