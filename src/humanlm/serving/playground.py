@@ -85,7 +85,7 @@ def add_playground(app: FastAPI, server: "Server") -> None:
             hidden=max(0, len(server.persona_ids) - _LISTED),
         )
         policy = (
-            f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; form-action 'self'; "
+            f"default-src 'none'; img-src data:; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; form-action 'self'; "
             "base-uri 'none'; frame-ancestors 'none'"
         )
         headers = {
