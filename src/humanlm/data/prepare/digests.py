@@ -9,6 +9,8 @@ import pyarrow as pa
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_BLOCK = 1 << 18
+
 FOLD = bytes(32 if byte < 32 else byte for byte in range(256)).lower()
 """Maps ASCII capitals to small letters, and every kind of ASCII white space to a space."""
 
@@ -63,7 +65,8 @@ def many_digits(texts: Any, least: int) -> Array:
     if last == first:
         return np.zeros(count, bool)
     letters = np.frombuffer(texts.buffers()[2], np.uint8, last - first, first)
-    places = np.flatnonzero((letters - np.uint8(48)) < 10)
+    blocks = range(0, len(letters), _BLOCK)  # small enough for the processor's cache
+    places = np.concatenate([np.flatnonzero(letters[low : low + _BLOCK] - np.uint8(48) < 10) + low for low in blocks])
     return np.diff(np.searchsorted(places, offsets - first)) >= least
 
 

@@ -10,7 +10,7 @@ from statistics import median
 from humanlm.data.prepare.history import Past
 
 VERSION = "extractive-1"
-_READ_CHARS = 1200
+_READ_CHARS = 800
 _WORD = re.compile(r"\w{4,}")
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
 _COMMON_TEXT = """

@@ -262,7 +262,8 @@ def _columns(fields: _Fields, config: PrepareConfig, pseudonyms: Pseudonyms) -> 
         author_names.append(author)
         shown.append(_shown(user, author, kind, keep, out))
         body = f"{title}\n\n{text}" if title and title not in text else text
-        body = scrub(body, digits[row] or body is not text)
+        numbers_there = digits[row] or (body is not text and sum(map(str.isdigit, title)) >= FEWEST_DIGITS)
+        body = scrub(body, numbers_there)
         if parent and user and kind != "context" and not (text.isspace() or not text):
             flags[row] = TARGET
             if language is not None and language(body) != config.language:
