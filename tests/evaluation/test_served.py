@@ -18,11 +18,11 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def says(body):
-    """A reply in the right form: the last words of what was asked; a label where one is asked for."""
+    """A reply in the right form: the last words of what was asked, backwards, for a copy would be judged by rule; or a label."""
     text = str(body["messages"][-1]["content"])
     if "<<<message>>>" in text:
         return json.dumps({"stance": "for", "emotion": "joy" if len(text) % 2 else "anger"})
-    return f"<response>{' '.join(text.split()[-9:])}</response>"
+    return f"<response>{' '.join(reversed(text.split()[-9:]))}</response>"
 
 
 class Hall:
