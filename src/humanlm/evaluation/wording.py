@@ -11,7 +11,7 @@ from humanlm.metrics.intervals import Estimate
 
 def number(value: float | None, digits: int = 3) -> str:
     """A figure as it stands in tables; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def interval(estimate: Estimate, digits: int = 3) -> str:
