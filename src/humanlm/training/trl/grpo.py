@@ -212,7 +212,9 @@ class Rounds:
         seconds = {name: max(times[name] for _, _, times in parts) for name in self._seconds}
         values = judged.metrics(sum(tokens for _, tokens, _ in parts)) | {"seconds": seconds}
         told = explain(judged, self.plan.judge)
-        values |= {f"prompt_{key}": values[key] for key in told if key in values}  # a state prompt's beside the segments'
+        values |= {
+            f"prompt_{key}": values[key] for key in told if key in values
+        }  # a state prompt's beside the segments'
         values |= told
         if config.learnt_discount:
             weights = self.monitors.weights(tuple(self.limits))
