@@ -23,6 +23,8 @@ BASELINES = ("base", "base-think", "sft", "sft-think", "grpo", "grpo-think", "us
 
 RESPONSE_AT = "response@"
 STATE = "state/"
+_FLIPS, _FEWER_FLIPS = 9999, 1999
+"""Random flips of the permutation test, for the two measures that papers quote and for the others."""
 SAMPLES = "samples.jsonl"
 JOINT = "joint.jsonl"
 
@@ -118,7 +120,9 @@ def compare_evaluations(
         )
     best: dict[str, str] = {}
     differences: dict[str, dict[str, Difference]] = {}
+    headline = RESPONSE_AT + temperature_key(evaluations[0].scores.temperatures[0])
     for measure, table in _measures(evaluations).items():
+        flips = _FLIPS if measure in (headline, "states") else _FEWER_FLIPS
         cases = {item.name: (item, found) for item in evaluations if (found := table(item.tables))}
         means = {name: item.tables.estimate(found).mean for name, (item, found) in cases.items()}
         reference = _reference(evaluations, means, baseline)
@@ -127,13 +131,13 @@ def compare_evaluations(
         best[measure] = reference
         differences[measure] = _corrected(
             {
-                name: _difference(item, found, reference, cases[reference][1], means[reference], test)
+                name: _difference(item, found, reference, cases[reference][1], means[reference], test, flips)
                 for name, (item, found) in cases.items()
                 if name != reference
             }
         )
-    headline = {item.name: item.scores.response_alignment.mean for item in evaluations}
-    scored = {name: mean for name, mean in headline.items() if mean is not None}
+    heights = {item.name: item.scores.response_alignment.mean for item in evaluations}
+    scored = {name: mean for name, mean in heights.items() if mean is not None}
     return Comparison(
         methods={item.name: item.scores for item in evaluations},
         temperature=evaluations[0].scores.temperatures[0],
@@ -180,12 +184,14 @@ def _reference(
     return max(candidates, key=lambda name: known[name], default=None)
 
 
-def _difference(item: Evaluation, ours: Cases, to: str, theirs: Cases, base: float | None, test: Method) -> Difference:
+def _difference(
+    item: Evaluation, ours: Cases, to: str, theirs: Cases, base: float | None, test: Method, flips: int
+) -> Difference:
     keys = [key for key in item.tables.users if key in ours and key in theirs]
     columns = ([ours[key] for key in keys], [theirs[key] for key in keys], [item.tables.users[key] for key in keys])
     gap = paired_difference(*columns, seed=item.scores.seed)
     relative = round(gap.mean / base, DIGITS) if gap.mean is not None and base else None
-    tested = paired_test(*columns, method=test, seed=item.scores.seed)
+    tested = paired_test(*columns, method=test, seed=item.scores.seed, resamples=flips)
     return Difference(to=to, estimate=gap, relative=relative, p=tested.p)
 
 

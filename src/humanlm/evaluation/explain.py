@@ -35,7 +35,7 @@ def explain(folder: str | Path, example_id: str) -> list[tuple[str, str]]:
     Raises:
         UsageError: The folder is no evaluation, or has no such example.
     """
-    (evaluation,) = open_evaluations([folder])
+    (evaluation,) = open_evaluations([folder], whole=True)
     example = next((item for item in evaluation.examples if item.id == example_id), None)
     if example is None:
         raise unknown_name("example", example_id, [item.id for item in evaluation.examples][:8])

@@ -22,7 +22,7 @@ class Evaluation(NamedTuple):
         folder: Where it was read.
         scores: ``scores.json``.
         examples: What was evaluated.
-        records: All generations and verdicts.
+        records: Generations and verdicts; without the anchors unless they were asked for.
         tables: Per-example scores.
         run: The training run of the model, if it was found.
     """
@@ -37,20 +37,25 @@ class Evaluation(NamedTuple):
 
 
 def open_evaluations(
-    dirs: Sequence[str | Path], runs: Mapping[str, str | Path] | None = None, *, unique: bool = True
+    dirs: Sequence[str | Path],
+    runs: Mapping[str, str | Path] | None = None,
+    *,
+    unique: bool = True,
+    whole: bool = False,
 ) -> list[Evaluation]:
     """Reads evaluation folders.
 
     Args:
         dirs: The folders.
         runs: Training run folders by simulator's name.
+        whole: Whether the anchors' records are read too; a comparison needs only their scores.
         unique: Whether simulators of the same name are told apart at once; else see :func:`name_evaluations`.
 
     Raises:
         UsageError: A folder is no finished evaluation, or ``runs`` names a simulator that is not there.
     """
     folders = [Path(item) for item in dirs]
-    found = [_open(folder, Scores.read(folder)) for folder in folders]
+    found = [_open(folder, Scores.read(folder), whole=whole) for folder in folders]
     return name_evaluations(found, runs or {}) if unique else found
 
 
@@ -79,12 +84,12 @@ def name_evaluations(evaluations: Sequence[Evaluation], runs: Mapping[str, str |
     ]
 
 
-def _open(folder: Path, scores: Scores) -> Evaluation:
+def _open(folder: Path, scores: Scores, *, whole: bool) -> Evaluation:
     if not (folder / EXAMPLES).is_file():
         raise UsageError(f"{folder}: {EXAMPLES} is missing: evaluate again with --overwrite")
     try:
         examples = load_examples(folder / EXAMPLES, "all")
-        records = read_records(folder / GENERATIONS)
+        records = read_records(folder / GENERATIONS, by=None if whole else "simulator")
     except DataError as error:
         raise UsageError(str(error)) from error
     tables = Tables(scores, records, {example.id: example.user_id for example in examples})

@@ -101,8 +101,12 @@ Cases = Mapping[str, float | None]
 """Scores by example id; None where the judge gave none."""
 
 
-def read_records(file: Path) -> list[Record]:
+def read_records(file: Path, *, by: By | None = None) -> list[Record]:
     """Reads a generations file. A last line without its end was cut by a kill and is left out.
+
+    Args:
+        file: The file; none is none.
+        by: Read only the records of this origin.
 
     Raises:
         DataError: Another line is no record.
@@ -110,7 +114,10 @@ def read_records(file: Path) -> list[Record]:
     if not file.is_file():
         return []
     records: list[Record] = []
+    mark = f'"by": "{by}"'  # inside a text its quotes would be escaped
     for number, line in enumerate(file.read_text(encoding="utf-8").split("\n")[:-1], 1):
+        if by is not None and mark not in line:
+            continue
         try:
             records.append(Record.model_validate_json(line))
         except ValidationError as error:
