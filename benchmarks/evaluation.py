@@ -28,21 +28,31 @@ def make_examples(number):
     config = WorldConfig(users=50, train_posts=1, val_posts=1, test_posts=4, test_combinations=30)
     base = make_world(config).examples["test"]
     rounds = math.ceil(number / len(base))
-    return [
-        example.model_copy(update={"id": f"{example.id}-{turn}", "user_id": f"{example.user_id}-{turn}"})
-        for turn in range(rounds)
-        for example in base
-    ][:number]
+    return [_other(example, turn) for turn in range(rounds) for example in base][:number]
+
+
+def _other(example, turn):
+    """The same example by another person in another place: equal questions would be answered by the ledger."""
+    last = example.context[-1]
+    return example.model_copy(
+        update={
+            "id": f"{example.id}-{turn}",
+            "user_id": f"{example.user_id}-{turn}",
+            "context": (*example.context[:-1], last.model_copy(update={"text": f"{last.text} in town {turn}"})),
+            "response": f"{example.response} {turn}",
+        }
+    )
+
+
+def backwards(body):
+    """The last words of the question the other way round: a copy of the context would be judged by rule, without a call."""
+    return f"<response>{' '.join(reversed(str(body['messages'][-1]['content']).split()[-12:]))}</response>"
 
 
 def serve(latency, pipe, judge):
     from tests.fake_llm import FakeLLM
 
-    reply = (
-        None
-        if judge
-        else lambda body: f"<response>{' '.join(str(body['messages'][-1]['content']).split()[-12:])}</response>"
-    )
+    reply = None if judge else backwards
     with FakeLLM(latency_s=latency, reply=reply, keep=False) as server:
         pipe.send(server.url)
         pipe.recv()
