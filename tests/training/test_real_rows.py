@@ -47,7 +47,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 def words_for(method: str, ground: tuple[Path, Path], out: Path) -> list[Any]:
     data, model = ground
     words: list[Any] = ["train", method, "--data", data, "--model", model, "--out", out, "--device", "cpu"]
-    settings = ["steps=3", "groups=2", "n=2", "save_every=2", "keep_checkpoints=0", "max_prompt_tokens=2800", "lr=1e-3"]
+    settings = ["steps=3", "groups=2", "n=2", "save_every=2", "keep_checkpoints=0", "max_prompt_tokens=3400", "lr=1e-3"]
     settings += ["max_tokens.response=40", "temperature=1", "micro_batch=4"]
     if METHODS[method].kind == "rl":
         words += ["--judge", "tests.training.conftest:WordJudge", "--monitor-judge", "embedding"]
