@@ -1,4 +1,4 @@
-"""How many examples a comparison needs: the spread is read from evaluations that are there, or guessed with caution."""
+"""How many examples a comparison needs: the spread is read from evaluations that are there, or guessed roughly."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +40,8 @@ def plan_size(
     Args:
         difference: The difference that is to be seen, e.g. 0.02.
         pilots: Evaluation folders. Of two of the same examples the spread of their difference is taken; of one its own spread
-            times the square root of two, as if the other method's scores had nothing to do with it, which is the cautious guess.
+            times the square root of two, as if the other method's scores had nothing to do with it: a rough guess, which can be too small by far where
+            the other method spreads more.
         power: Chance of seeing the difference.
         alpha: Chance of seeing one where there is none.
         comparisons: How many methods are compared with the baseline; each test is then corrected (Holm's first step).
@@ -50,7 +51,7 @@ def plan_size(
     """
     if len(pilots) > 2:
         raise UsageError(f"{len(pilots)} pilots: give one evaluation, or two whose difference tells the spread")
-    spread, share, per_user, users, basis = SPREAD, USER_SHARE, 1.0, 0, "no pilot: a cautious guess, one example a user"
+    spread, share, per_user, users, basis = SPREAD, USER_SHARE, 1.0, 0, "no pilot: a rough guess, one example a user"
     if pilots:
         spread, share, per_user, users, basis = _spread(open_evaluations(pilots))
     words = {"spread": spread, "user_share": share, "per_user": per_user}

@@ -1,4 +1,4 @@
-"""How many examples a comparison needs: paired, with users as the units, from a pilot's spread or a cautious guess."""
+"""How many examples a comparison needs: paired, with users as the units, from a pilot's spread or a rough guess."""
 
 import math
 
