@@ -40,8 +40,8 @@ def plan_size(
     Args:
         difference: The difference that is to be seen, e.g. 0.02.
         pilots: Evaluation folders. Of two of the same examples the spread of their difference is taken; of one its own spread
-            times the square root of two, as if the other method's scores had nothing to do with it: a rough guess, which can be too small by far where
-            the other method spreads more.
+            times the square root of two, as if the other method's scores had nothing to do with it: a rough guess, which
+            can be too small by far where the other method spreads more.
         power: Chance of seeing the difference.
         alpha: Chance of seeing one where there is none.
         comparisons: How many methods are compared with the baseline; each test is then corrected (Holm's first step).
