@@ -1,0 +1,83 @@
+"""What imitation learns: the token ids of prompt and answer of every item. Both engines read them here."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any, NamedTuple
+
+from humanlm.errors import DataError
+from humanlm.training.plan import Plan
+from humanlm.training.schedule import Item
+
+
+class Pair(NamedTuple):
+    """One sequence: no loss on the prompt, loss on every token of the answer.
+
+    Attributes:
+        prompt: Token ids, up to where the model goes on.
+        answer: Token ids, the end token last.
+    """
+
+    prompt: array[int]
+    answer: array[int]
+
+
+class Imitation:
+    """Prompt and answer of every item as token ids. The answer is never cut: where room is short, the prompt gives way.
+
+    Args:
+        plan: The run.
+        tokenizer: The model's tokenizer.
+        positions: How many positions the model has; None if unknown.
+        end: The token that ends an answer.
+
+    Raises:
+        DataError: An answer leaves no room for its prompt.
+    """
+
+    def __init__(self, plan: Plan, tokenizer: Any, *, positions: int | None, end: int) -> None:
+        self.plan = plan
+        self._pairs: dict[tuple[int, str, str], Pair] = {}
+        for item in plan.items:
+            if (key := _key(item)) not in self._pairs:
+                self._pairs[key] = self._pair(item, tokenizer, positions, end)
+
+    def __getitem__(self, item: Item) -> Pair:
+        """The ids of one item."""
+        return self._pairs[_key(item)]
+
+    def report(self, step: int) -> dict[str, Any]:
+        """The numbers of one update, counted from 0."""
+        items = self.plan.at(step)
+        pairs = [self[item] for item in items]
+        values: dict[str, Any] = {"reward": None}
+        for target in dict.fromkeys(item.target for item in items):
+            lengths = [len(pair.answer) for item, pair in zip(items, pairs, strict=True) if item.target == target]
+            values[f"length/{target}"] = sum(lengths) / len(lengths)
+        counts = {
+            "sequences": len(items),
+            "tokens/prompt": sum(len(pair.prompt) for pair in pairs),
+            "tokens/learnt": sum(len(pair.answer) for pair in pairs),
+        }
+        return values | counts | {"seconds": {}}
+
+    def _pair(self, item: Item, tokenizer: Any, positions: int | None, end: int) -> Pair:
+        example, prompts = self.plan.examples[item.example_index], self.plan.prompts
+        thinking = self.plan.traces[item.example_index] if self.plan.traces is not None and item.think else None
+        tokens = frozenset(tokenizer.get_added_vocab())
+        text = prompts.completion(item.target, example.response, thinking=thinking, tokens=tokens)
+        answer = [*tokenizer(text, add_special_tokens=False)["input_ids"], end]
+        room = self.plan.config.max_prompt_tokens
+        if positions is not None:
+            room = min(room, positions - len(answer))
+        if room <= 0:
+            raise DataError(
+                f"example {example.id!r}: its response needs {len(answer)} tokens, the model has {positions} positions: "
+                "leave it out or use a model with more"
+            )
+        prompt = prompts.ids(self.plan.shown(item), item.target, tokenizer, think=item.think, max_tokens=room)
+        return Pair(array("l", prompt), array("l", answer))
+
+
+def _key(item: Item) -> tuple[int, str, str]:
+    return item.example_index, item.target, item.persona
