@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from humanlm.study.journey import Arrival, Journeys, Refused
 from humanlm.study.local import served, unlimited
-from humanlm.study.people import invite
+from humanlm.study.people import invite, progress
 from humanlm.study.storage import Storage
 from humanlm.study.tables import FINISHED, Generation, Participant, Step, Task
 from tests.study.people import Person
@@ -230,6 +230,28 @@ def test_those_who_left_long_ago_free_their_place(small, tmp_path):
     with pytest.raises(Refused, match="all the participants"):
         journeys.begin(Arrival(), 20.0)
     journeys.begin(Arrival(), 60.0 * study.assignment.abandoned_after_minutes + 5)
+
+
+def test_who_left_is_counted_where_they_were_last(small, tmp_path):
+    study = small()
+    storage = Storage(tmp_path / "s.sqlite")
+    storage.remember(study, 0.0)
+    journeys = Journeys(storage, study)
+    shown = {"gone": ("consent", "t0.wait"), "back": ("consent", "t0.wait", "t0.compare.0"), "here": ("consent",)}
+    people = {name: journeys.begin(Arrival(), 0.0) for name in shown}
+    late = 60.0 * study.assignment.abandoned_after_minutes + 50
+    with storage.write() as session:
+        ids = list(session.scalars(select(Participant.id)))
+        for identity, names in zip(ids, shown.values(), strict=True):
+            for at, name in enumerate(names):
+                session.merge(Step(participant_id=identity, name=name, shown_at=float(at), views=1))
+        session.get(Participant, ids[2]).seen_at = late  # still at work
+    assert len(people) == 3
+    assert {name: lost for name, _, lost in progress(journeys, late + 1).steps} == {
+        "consent": 0,
+        "t0.wait": 1,
+        "t0.compare.0": 1,
+    }
 
 
 def test_the_closing_day_is_the_last(small, tmp_path):

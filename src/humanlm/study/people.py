@@ -121,16 +121,20 @@ def progress(journeys: Journeys, now: float, *, most: int = 500) -> Progress:
 
 def _steps(session: Session, study: Study, now: float) -> list[tuple[str, int, int]]:
     since = now - 60 * study.assignment.abandoned_after_minutes
-    shown = select(Step.name, Step.taken_at, Participant.seen_at, Participant.status).join(
-        Participant, Participant.id == Step.participant_id
+    shown = (
+        select(Step.participant_id, Step.name, Participant.seen_at, Participant.status)
+        .join(Participant, Participant.id == Step.participant_id)
+        .order_by(Step.shown_at)
     )
     reached: Counter[str] = Counter()
-    lost: Counter[str] = Counter()
+    last: dict[str, str] = {}  # where a person who is away was last: on the page that waits for replies, too
     order: dict[str, int] = {}
-    for name, taken, seen, status in session.execute(shown):
+    for person, name, seen, status in session.execute(shown):
         reached[name] += 1
-        lost[name] += taken is None and not name.endswith(".wait") and status == ACTIVE and seen < since
         order.setdefault(name, len(order))
+        if status == ACTIVE and seen < since:
+            last[person] = name
+    lost = Counter(last.values())
     return [(name, reached[name], lost[name]) for name in sorted(order, key=lambda name: (-reached[name], order[name]))]
 
 
