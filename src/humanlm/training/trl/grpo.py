@@ -5,25 +5,21 @@ advantages in the one overridden method, because TRL normalises otherwise and ca
 """
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from humanlm.judging import Group
-from humanlm.reply import parse_reply, trace_segments
 from humanlm.simulation.generate import Generation, generate_batches
 from humanlm.simulation.limits import positions_of
-from humanlm.training.advantages import advantages
-from humanlm.training.explain import explain
+from humanlm.training.groups import credited_by_token, decoder, read_group, rollout_advantages, step_line, token_credit
 from humanlm.training.monitors import Monitors
 from humanlm.training.plan import Plan, PromptTable, token_limits
 from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import Item, derive_seed
 from humanlm.training.scoring import Judged, judge_step
-from humanlm.training.trace import TokenSpan, check_token_loss, sequence_scores, token_advantages, token_spans
+from humanlm.training.trace import check_token_loss
 from humanlm.training.trl import vllm
 from humanlm.training.trl.engine import arguments
 from humanlm.training.trl.lora import adapters
@@ -120,13 +116,8 @@ class Rounds:
         groups, lengths = [], []
         for place, item in enumerate(self._items):
             outputs = self._outputs[place * n : (place + 1) * n]
-            replies = tuple(
-                parse_reply(
-                    output.text, item.target, think=item.think, ended=output.ended, states=self.plan.prompts.states
-                )
-                for output in outputs
-            )
-            groups.append(Group(example=self.plan.examples[item.example_index], target=item.target, replies=replies))
+            example = self.plan.examples[item.example_index]
+            groups.append(read_group(example, item.target, item.think, outputs, self.plan.prompts.states))
             lengths.append([len(output.ids) for output in outputs])
         self.judge_raised = True
         with self.ranks.together("the judge"):
@@ -164,37 +155,13 @@ class Rounds:
     def _advantages(self, judged: Judged, width: int) -> torch.Tensor:
         """One advantage a rollout, of shape (B,); where states are credited one a token, of shape (B, width)."""
         config = self.plan.config
-        if not self.dimensions:
-            return torch.tensor(judged.advantages, dtype=torch.float32)
-        if config.credit == "sequence":
-            combined = map(sequence_scores, judged.scores, judged.state_scores)
-            return torch.tensor([value for scores in combined for value in advantages(scores)], dtype=torch.float32)
+        if not credited_by_token(config):
+            return torch.tensor(rollout_advantages(config, judged), dtype=torch.float32)
         values = torch.zeros(sum(map(len, judged.lengths)), width)
-        row = 0
-        for place, (scores, states, lengths) in enumerate(
-            zip(judged.scores, judged.state_scores, judged.lengths, strict=True)
-        ):
-            outputs = self._outputs[place * config.n : (place + 1) * config.n]
-            earned = token_advantages(
-                scores,
-                states,
-                [self._spans(output) if states else () for output in outputs],
-                lengths,
-                own_weight=config.trace_own_weight,
-                reply_weight=config.trace_reply_weight,
-            )
-            for tokens in earned:
-                values[row, : len(tokens)] = torch.tensor(tokens)
-                row += 1
+        decode = decoder(self.tokenizer)
+        for row, tokens in enumerate(token_credit(config, judged, self._outputs, self.plan.prompts.states, decode)):
+            values[row, : len(tokens)] = torch.tensor(tokens)
         return values
-
-    def _spans(self, output: Generation) -> list[TokenSpan]:
-        ids = output.ids[:-1] if output.ended else output.ids
-        segments = trace_segments(output.text, self.plan.prompts.states)
-        return token_spans(ids, output.text, segments, self._decode)
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(ids, skip_special_tokens=False))
 
     def nothing_left(self) -> str:
         """What the judge said if it judged no group of the current update; else an empty string."""
@@ -210,15 +177,9 @@ class Rounds:
         if self.ranks.main and step % config.samples_every == 0 and config.samples_groups:
             self.plan.folder.add_samples(judged.samples(step + 1, config.samples_groups))
         seconds = {name: max(times[name] for _, _, times in parts) for name in self._seconds}
-        values = judged.metrics(sum(tokens for _, tokens, _ in parts)) | {"seconds": seconds}
-        told = explain(judged, self.plan.judge)
-        values |= {
-            f"prompt_{key}": values[key] for key in told if key in values
-        }  # a state prompt's beside the segments'
-        values |= told
-        if config.learnt_discount:
-            weights = self.monitors.weights(tuple(self.limits))
-            values |= {f"weight/{target}": weight for target, weight in weights.items()}
+        weights = self.monitors.weights(tuple(self.limits)) if config.learnt_discount else {}
+        values = step_line(judged, self.plan.judge, sum(tokens for _, tokens, _ in parts), weights)
+        values["seconds"] = seconds
         return values | (self.monitors.step(step, judged) if self.ranks.main else {})
 
 
@@ -267,7 +228,7 @@ def make_grpo(plan: Plan, model: Any, tokenizer: Any) -> tuple[GroupTrainer, Wat
         shuffle_dataset=False,
         log_completions=False,
     )
-    if rounds.dimensions and config.credit == "token":
+    if credited_by_token(config):
         check_token_loss(settings.loss_type, settings.importance_sampling_level)
     trainer = GroupTrainer(
         rounds,
