@@ -4,16 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from humanlm.errors import UsageError, unknown_name
 from humanlm.training.methods import Method, find_method
+from humanlm.training.values import put_value, read_values
 
 SMALL_BATCH = 64
 """Rollouts that go through the model at once unless ``micro_batch`` says otherwise."""
 
-ENGINES = ("trl",)
+ENGINES = ("trl", "verl")
+_ONLY_VERL = ("nodes", "gpus", "agent_workers", "ray_address", "verl", "validate_split")
 TRACKERS = ("tensorboard", "wandb", "trackio")
 LORA_RANK = 32
 """Of ``--lora``: enough for every linear layer to follow a reward."""
@@ -87,6 +88,14 @@ class TrainConfig(BaseModel):
         monitor_every: Steps between its samples.
         monitor_groups: Groups of a sample.
         report_to: Trackers that get the numbers of every step, and no texts: ``tensorboard``, ``wandb``, ``trackio``.
+        nodes: Machines that share the run (engine verl).
+        gpus: Training processes on each: by default its GPUs, 1 on a CPU (engine verl).
+        agent_workers: Processes that have rollouts judged; by default one for every training process (engine verl).
+        ray_address: A running Ray cluster; by default one is started for the run (engine verl).
+        verl: Further settings of verl by its own names; those that are translated from settings of ours are refused.
+        validate_split: A split that is judged now and then and never trained on; its numbers are ``val/...`` (engine verl).
+        validate_every: Steps between that; the last step always is one.
+        validate_limit: Prompts each time, the same ones.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -151,6 +160,14 @@ class TrainConfig(BaseModel):
     monitor_every: int = Field(default=10, ge=1)
     monitor_groups: int = Field(default=8, ge=1)
     report_to: tuple[str, ...] = ()
+    nodes: int = Field(default=1, ge=1)
+    gpus: int | None = Field(default=None, ge=1)
+    agent_workers: int | None = Field(default=None, ge=1)
+    ray_address: str | None = None
+    verl: dict[str, Any] = Field(default_factory=dict)
+    validate_split: str | None = None
+    validate_every: int = Field(default=25, ge=1)
+    validate_limit: int = Field(default=64, ge=1)
 
     @field_validator("target_weights")
     @classmethod
@@ -209,6 +226,21 @@ class TrainConfig(BaseModel):
                 f"judge={self.judge}",
                 f"monitor_judge={self.monitor_judge}",
                 "the alarm needs another judge than the one that is trained on",
+            ),
+            *(
+                (
+                    self.engine != "verl" and getattr(self, name) != usual(name),
+                    f"engine={self.engine}",
+                    name,
+                    "add engine=verl",
+                )
+                for name in _ONLY_VERL
+            ),
+            (
+                self.validate_split and imitates,
+                f"method={self.method}",
+                "validate_split",
+                "validation asks the judge, which imitation has not",
             ),
             (self.learnt_discount and imitates, f"method={self.method}", "learnt_discount", "imitation has no reward"),
             (
@@ -309,10 +341,10 @@ class TrainConfig(BaseModel):
         Raises:
             UsageError: The file cannot be read, or a key or value is wrong; names the key.
         """
-        values: dict[str, Any] = _read_file(Path(file)) if file is not None else {}
+        values: dict[str, Any] = read_values(Path(file)) if file is not None else {}
         values |= {key: value for key, value in options.items() if value is not None}
         for setting in settings:
-            _put(values, setting)
+            put_value(values, setting)
         return cls.checked(values)
 
     @classmethod
@@ -341,34 +373,6 @@ class TrainConfig(BaseModel):
         return self.model_dump(mode="json") | {"micro_batch": self.micro_batch_size}
 
 
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{file}: cannot read the configuration ({error.strerror}): check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: not valid YAML ({' '.join(str(error).split())}): mend the file") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UsageError(f"{file}: expected a mapping of settings, e.g. `steps: 100`")
-    return values
-
-
-def _put(values: dict[str, Any], setting: str) -> None:
-    key, equals, text = setting.partition("=")
-    key = key.strip()
-    if not equals or not key:
-        raise UsageError(f"--set {setting!r}: expected key=value, e.g. --set lr=1e-5")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"--set {setting!r}: the value is not valid YAML: quote it") from error
-    *path, last = key.split(".")
-    place = values
-    for part in path:
-        inner = place.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise UsageError(f"--set {setting!r}: {part!r} is no mapping")
-        place = inner
-    place[last] = value
+def usual(name: str) -> Any:
+    """The default of a setting."""
+    return TrainConfig.model_fields[name].get_default(call_default_factory=True)

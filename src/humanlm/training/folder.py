@@ -14,7 +14,7 @@ from humanlm.files import claim_folder, write_whole
 from humanlm.ledger import remove_ledger
 from humanlm.prompts import Prompts
 from humanlm.simulation import ModelCard
-from humanlm.training.config import TrainConfig
+from humanlm.training.config import TrainConfig, usual
 from humanlm.training.monitors import checkpoint_points
 
 STEP = "step-"
@@ -23,6 +23,7 @@ FREE_ON_RESUME = frozenset(
     | {"max_cost", "max_calls", "judge_url"}  # the same judge may have moved to another server
     | {"micro_batch", "gradient_checkpointing"}  # so that a run that ran out of memory can go on
     | {"vllm_url", "vllm_memory", "report_to", "monitor_judge", "monitor_every", "monitor_groups"}
+    | {"agent_workers", "ray_address", "validate_split", "validate_every", "validate_limit"}
 )
 """Settings that change what is learnt by rounding at most, and may differ when a run goes on."""
 
@@ -173,9 +174,8 @@ class RunFolder:
             stored = json.loads(self._facts.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise RunError(f"{self.path}: config.yaml or run.json is broken: start anew with --overwrite") from error
-        usual = {key: field.get_default(call_default_factory=True) for key, field in TrainConfig.model_fields.items()}
         for key, value in config.dump().items():
-            had = before.get(key, usual[key])  # a setting that came after the run was begun
+            had = before.get(key, usual(key))  # a setting that came after the run was begun
             if key not in FREE_ON_RESUME and had != value:
                 raise UsageError(
                     f"--resume with another {key}: the run has {had!r}, now it is {value!r}: "
