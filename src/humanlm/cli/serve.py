@@ -31,6 +31,9 @@ TOKEN = "HUMANLM_TOKEN"
 @click.option("--allow-host", multiple=True, help="A further name by which this machine may call a loopback address.")
 @click.option("--concurrency", default=64, show_default=True, type=click.IntRange(min=1), help="Requests at a time.")
 @click.option(
+    "--queue", default=256, show_default=True, type=click.IntRange(min=0), help="Requests that may wait (at most 10 s)."
+)
+@click.option(
     "--max-body", default=1_000_000, show_default=True, type=click.IntRange(min=1), help="Bytes of a request."
 )
 @click.option("--timeout", default=300.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds an answer.")
@@ -47,6 +50,7 @@ def command(
     port: int,
     allow_host: tuple[str, ...],
     concurrency: int,
+    queue: int,
     max_body: int,
     timeout: float,
     think: bool | None,
@@ -62,7 +66,7 @@ def command(
     try:
         from humanlm.serving.app import make_app
         from humanlm.serving.guard import Limits, is_loopback, loopback_names
-        from humanlm.serving.run import serve, set_up_logging
+        from humanlm.serving.run import bind, serve, set_up_logging, warm_up
     except ImportError as error:
         raise UsageError(f"serving needs {error.name}: pip install 'humanlm[web]'") from error
     from humanlm.simulation import Simulator
@@ -73,6 +77,7 @@ def command(
         raise UsageError(f"{host} can be reached from other machines: set the environment variable {TOKEN} to a secret")
     if len(urls) > 1 and len(urls) != len(models):
         raise UsageError(f"{len(models)} models and {len(urls)} URLs: give one --model-url for all, or one for each")
+    listener = bind(host, port)
     store = load_personas(personas) if personas else {}
     places = list(urls) * (len(models) if len(urls) == 1 else 1) or [None] * len(models)  # type: ignore[list-item]
     simulators = {}
@@ -84,13 +89,13 @@ def command(
             model, device=device, think=think, prompts=prompts, url=url, served_as=served_as
         )
     set_up_logging()
-    limits = Limits(concurrency=concurrency, body_bytes=max_body, request_s=timeout)
+    limits = Limits(concurrency=concurrency, queue=queue, body_bytes=max_body, request_s=timeout)
     hosts = loopback_names(allow_host) if is_loopback(host) else None
     guard = make_app(simulators, store, limits=limits, token=token, hosts=hosts, log_texts=log_texts)
+    warm_up(simulators.values())
     serve(
         guard,
-        host,
-        port,
+        listener,
         ready=lambda url: click.echo(f"{', '.join(simulators)}: {url}/v1, playground {url}/ (Ctrl-C stops)", err=True),
     )
 

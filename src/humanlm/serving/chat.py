@@ -5,8 +5,8 @@ import json
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -15,6 +15,7 @@ from humanlm.reply import Fault, Reply, Usage
 from humanlm.serving.api import ChatAnswer, ChatRequest, Choice, ReplyMessage, Told, UsageBody
 from humanlm.serving.errors import APIError
 from humanlm.serving.failing import told_and_logged
+from humanlm.serving.room import ClientGone, unless_gone
 from humanlm.serving.turns import read_persona, read_turns
 from humanlm.simulation.asking import TEMPERATURE
 from humanlm.simulation.streaming import Piece
@@ -22,13 +23,8 @@ from humanlm.simulation.streaming import Piece
 if TYPE_CHECKING:
     from humanlm.serving.app import Server
 
-T = TypeVar("T")
 _GONE = 499
 _DICE = random.SystemRandom()
-
-
-class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
 
 
 async def answer_chat(server: "Server", chat: ChatRequest, request: Request) -> Response:
@@ -71,28 +67,6 @@ async def answer_chat(server: "Server", chat: ChatRequest, request: Request) -> 
     visit |= {"in": usage.prompt_tokens, "out": usage.completion_tokens}
     answer = ChatAnswer(id=new_id(), created=int(time.time()), model=chat.model, choices=choices, usage=usage)
     return Response(answer.model_dump_json(exclude_none=False), media_type="application/json")
-
-
-async def unless_gone(receive: Any, work: Awaitable[T]) -> T:
-    """Waits for work, or stops it when the client leaves.
-
-    Raises:
-        ClientGone: It left.
-    """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return await task
-    finally:
-        for waiting in (task, gone):
-            waiting.cancel()
-
-
-async def _left(receive: Any) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class EventStream(Response):

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from humanlm.serving.errors import APIError
 from humanlm.serving.metrics import Metrics, log
+from humanlm.serving.room import ClientGone, Room
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -36,7 +37,9 @@ class Limits(BaseModel):
     """What one server takes.
 
     Attributes:
-        concurrency: Requests for replies at a time; more are answered 429.
+        concurrency: Requests for replies at a time; more wait.
+        queue: Requests that may wait for their turn; more are answered 429.
+        wait_s: Seconds a request waits for its turn; then it is answered 429 too.
         body_bytes: The longest body.
         request_s: Seconds for a whole answer.
         body_s: Seconds in which a body must have arrived.
@@ -45,6 +48,8 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     concurrency: int = Field(default=64, ge=1)
+    queue: int = Field(default=256, ge=0)
+    wait_s: float = Field(default=10, gt=0)
     body_bytes: int = Field(default=1_000_000, ge=1)
     request_s: float = Field(default=300, gt=0)
     body_s: float = Field(default=20, gt=0)
@@ -75,7 +80,7 @@ class Guard:
                 taken, or a page on the web could reach the server through its visitor's browser.
         """
         self.app, self.limits, self.metrics, self.token, self.hosts = app, limits, metrics, token, hosts
-        self.flying = 0
+        self.room = Room(limits.concurrency, limits.queue)
         self.stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,8 +101,10 @@ class Guard:
         try:
             self._let_in(scope)
             if scope["method"] == "POST":
-                self._make_room(visit)
+                self._admit(visit)
             body = await self._body(scope, receive)
+            if scope["method"] == "POST":
+                await self._wait_for_turn(visit, receive)
             await self.app(scope, _again(body, receive), noting)
         except APIError as refusal:
             self.metrics.refused.labels(refusal.code or "other").inc()
@@ -107,9 +114,11 @@ class Guard:
             if not status[0]:  # what is behind the door has answered, and logged, everything else
                 raise
         finally:
-            if visit.get("room"):
-                self.flying -= 1
-                self.metrics.flying.set(self.flying)
+            if visit.get("inside"):
+                self.room.leave()
+            if visit.get("present"):
+                self.room.present -= 1
+            self._measure_room()
             self._record(scope, visit, status[0], time.perf_counter() - start)
 
     def _let_in(self, scope: Scope) -> None:
@@ -188,20 +197,38 @@ class Guard:
             raise APIError(400, f"the body is not UTF-8 (byte {error.start})", code="not_utf8") from error
         return body
 
-    def _make_room(self, visit: dict[str, Any]) -> None:
+    def _admit(self, visit: dict[str, Any]) -> None:
         if self.stopping:
             raise APIError(503, "the server is stopping", code="stopping", kind="server_error", retry_after_s=5)
-        if self.flying >= self.limits.concurrency:
-            raise APIError(
-                429,
-                f"{self.flying} replies are being made already: try again in a moment",
-                code="rate_limit_exceeded",
-                kind="rate_limit_error",
-                retry_after_s=_RETRY_S,
-            )
-        self.flying += 1
-        visit["room"] = True
-        self.metrics.flying.set(self.flying)
+        if self.room.full:
+            raise self._busy(f"{self.room.inside} replies are being made and {self.room.waiting} requests wait")
+        self.room.present += 1
+        visit["present"] = True
+
+    async def _wait_for_turn(self, visit: dict[str, Any], receive: Receive) -> None:
+        start = time.perf_counter()
+        try:
+            await self.room.enter(receive, self.limits.wait_s)
+        except TimeoutError as error:
+            raise self._busy(f"no turn within {self.limits.wait_s:g} s") from error
+        except ClientGone as error:
+            visit["gone"] = True
+            raise APIError(400, "the client has gone", code="client_gone") from error
+        visit |= {"inside": True, "waited": round(time.perf_counter() - start, 4)}
+        self._measure_room()
+
+    def _busy(self, why: str) -> APIError:
+        return APIError(
+            429,
+            f"{why}: try again in a moment",
+            code="rate_limit_exceeded",
+            kind="rate_limit_error",
+            retry_after_s=_RETRY_S,
+        )
+
+    def _measure_room(self) -> None:
+        self.metrics.flying.set(self.room.inside)
+        self.metrics.waiting.set(self.room.waiting)
 
     def _record(self, scope: Scope, visit: dict[str, Any], status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", None) or "none"
@@ -211,7 +238,7 @@ class Guard:
         self.metrics.seconds.labels(route).observe(seconds)
         told = {
             key: visit[key]
-            for key in ("id", "model", "replies", "in", "out", "streamed", "gone", "code")
+            for key in ("id", "model", "replies", "in", "out", "waited", "streamed", "gone", "code")
             if key in visit
         }
         quiet = route in ("/health", "/metrics")

@@ -25,6 +25,7 @@ class Metrics:
             "humanlm_request_seconds", "From request to last byte.", ["route"], buckets=_BUCKETS, **options
         )
         self.flying = Gauge("humanlm_requests_in_flight", "Replies being made.", **options)
+        self.waiting = Gauge("humanlm_requests_waiting", "Requests that wait for their turn.", **options)
         self.refused = Counter("humanlm_requests_refused", "Requests refused at the door.", ["reason"], **options)
         self.gone = Counter("humanlm_clients_gone", "Clients that left before the answer.", **options)
         self.replies = Counter("humanlm_replies", "Replies made.", ["model", "well_formed"], **options)

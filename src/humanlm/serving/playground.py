@@ -14,9 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from humanlm.errors import UsageError
 from humanlm.example import Persona, Turn, clean_text
 from humanlm.reply import Reply
-from humanlm.serving.chat import ClientGone, unless_gone
 from humanlm.serving.errors import APIError
 from humanlm.serving.failing import told_and_logged
+from humanlm.serving.room import ClientGone, unless_gone
 from humanlm.simulation import Simulator
 from humanlm.simulation.asking import TEMPERATURE
 from humanlm.simulation.personas import persona_of

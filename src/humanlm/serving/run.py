@@ -1,27 +1,56 @@
 """Running the endpoint until somebody stops it."""
 
+import gc
 import logging
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 
 import uvicorn
 
 from humanlm.errors import UsageError
-from humanlm.llm import loop
+from humanlm.example import Turn
+from humanlm.llm import LLM, loop
 from humanlm.serving.guard import Guard
 from humanlm.serving.metrics import JsonLines, log
+from humanlm.simulation import Simulator
+from humanlm.simulation.asking import ask_of
+from humanlm.states import RESPONSE
 
 _PATIENCE_S = 30
 
 
+def bind(host: str, port: int) -> socket.socket:
+    """Takes an address for :func:`serve`, so that one that cannot be had is told before a model is loaded.
+
+    Args:
+        host: The address to listen on.
+        port: 0 for any that is free.
+
+    Raises:
+        UsageError: The address cannot be used.
+    """
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # the protocol by name: asyncio sends small packets at once only on sockets that tell it, else answers wait 40 ms (Nagle)
+    listener = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"{host}:{port} cannot be used ({error.strerror or error}): choose another --host or --port"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
 def serve(
     guard: Guard,
-    host: str,
-    port: int,
+    listener: socket.socket,
     *,
     ready: Callable[[str], None] = lambda url: None,
     graceful_s: int = _PATIENCE_S,
@@ -32,18 +61,12 @@ def serve(
 
     Args:
         guard: The application.
-        host: The address to listen on.
-        port: 0 for any that is free.
+        listener: Where it listens: see :func:`bind`.
         ready: Is told the server's URL once it listens.
         graceful_s: Seconds that requests under way get to finish.
-
-    Raises:
-        UsageError: The address cannot be used.
     """
     config = uvicorn.Config(
         guard,
-        host=host,
-        port=port,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -52,7 +75,6 @@ def serve(
         timeout_graceful_shutdown=graceful_s,
     )
     server = uvicorn.Server(config)
-    sockets = [_bind(host, port)]
 
     def stop(number: int, frame: FrameType | None) -> None:
         server.force_exit = guard.stopping
@@ -60,11 +82,11 @@ def serve(
 
     before = {kind: signal.signal(kind, stop) for kind in (signal.SIGTERM, signal.SIGINT)}
     try:
-        running = loop.submit(server.serve(sockets=sockets))
+        running = loop.submit(server.serve(sockets=[listener]))
         while not (server.started or running.done()):
             time.sleep(0.02)
         if server.started:
-            where = sockets[0].getsockname()
+            where = listener.getsockname()
             name = f"[{where[0]}]" if ":" in where[0] else where[0]
             log("listening", host=where[0], port=where[1])
             ready(f"http://{name}:{where[1]}")
@@ -73,6 +95,28 @@ def serve(
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+def warm_up(simulators: Iterable[Simulator]) -> None:
+    """Does beforehand what the first request would wait for, and all that come meanwhile. Sends nothing to any server.
+
+    Raises:
+        ModelError: A model cannot be asked.
+    """
+
+    async def open_door(llm: LLM) -> None:
+        llm.session().client.chat.completions  # noqa: B018 - imported when it is first touched
+
+    for simulator in simulators:
+        persona, turns = "somebody", (Turn(author="assistant", text="Hello?"),)
+        simulator.prompts.messages(ask_of(persona, turns).example, RESPONSE)  # compiles the templates
+        llm: LLM | None = getattr(simulator, "llm", None)
+        if llm is None:
+            simulator.reply(persona, turns, max_new_tokens=1)
+        else:
+            loop.run(open_door(llm))
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collector need not look through it again while somebody waits
 
 
 def set_up_logging() -> None:
@@ -84,18 +128,3 @@ def set_up_logging() -> None:
         logger.handlers, logger.propagate = [handler], False
     logging.getLogger("humanlm").setLevel(logging.INFO)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(kind, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise UsageError(
-            f"{host}:{port} cannot be used ({error.strerror or error}): choose another --host or --port"
-        ) from error
-    listener.setblocking(False)
-    return listener
