@@ -24,6 +24,8 @@ def render_markdown(values: Mapping[str, Any]) -> str:
         for table in found:
             if table is not None and table.rows:
                 parts += [f"{'###' if values['several'] else '##'} {_inline(table.title)}", markdown_table(table)]
+        if section["alarms"]:
+            parts += ["## Alarms", "\n".join(f"* {alarm}" for alarm in section["alarms"])]
         if section["budgets"]:
             parts += ["## What training took", _budgets(section["budgets"])]
         if section["first"] is not None:

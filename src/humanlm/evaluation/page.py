@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from humanlm.errors import UsageError
-from humanlm.evaluation import figures, panels, tables, tables_more, wording
+from humanlm.evaluation import figures, panels, tables, tables_more, watching, wording
 from humanlm.evaluation.comparison import Comparison, compare_evaluations
 from humanlm.evaluation.markdown import render_markdown
 from humanlm.evaluation.opening import Evaluation, open_evaluations
@@ -139,7 +139,11 @@ def _section(
     series = [figures.series_of(item.scores.method, place) for place, item in enumerate(evaluations)]
     colours = {item.name: colour for item, colour in zip(evaluations, series, strict=True)}
     logs = [(item.name, colour, item.run) for item, colour in zip(evaluations, series, strict=True) if item.run]
-    logs += [(log.method, figures.series_of(log.method, place), log) for place, log in enumerate(runs)]
+    methods = [log.method for log in runs]
+    for place, log in enumerate(runs):
+        alone = methods.count(log.method) == 1
+        colour = figures.series_of(log.method, place) if alone else place % len(figures.DASHES)
+        logs.append((log.method if alone else log.folder.name, colour, log))
     first = evaluations[0].scores if evaluations else None
     figure_rows = [(item.name, colour, item.scores) for item, colour in zip(evaluations, series, strict=True)]
     return {
@@ -167,7 +171,9 @@ def _section(
         "crowd_figures": panels.crowd_panels(evaluations, series),
         "voice": tables.voice(evaluations, series) if evaluations else None,
         "curve_figures": panels.reward_panels(logs),
-        "monitors": panels.monitor_groups(logs),
+        "alarms": watching.rang(logs),
+        "watched": watching.watched(logs),
+        "monitors": panels.other_metrics(logs, watching.WATCHED),
         "budgets": [BudgetRow(name, colour, log.budget()) for name, colour, log in logs],
         "run_legend": [(name, colour) for name, colour, _ in logs],
         "legend": [(item.name, colour) for item, colour in zip(evaluations, series, strict=True)],

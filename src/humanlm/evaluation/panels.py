@@ -1,6 +1,6 @@
 """Which figures a report has, drawn from evaluations and training runs."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -186,7 +186,7 @@ def reward_panels(logs: Owned) -> list[Panel]:
     targets = list(dict.fromkeys(target for _, _, log in logs for target in log.targets()))
     order = [RESPONSE, *STATES, *targets]
     targets.sort(key=order.index)
-    panels = {target: _curves(logs, f"reward/{target}") for target in targets}
+    panels = {target: curves_of(logs, f"reward/{target}") for target in targets}
     top = max((value for curves in panels.values() for curve in curves for _, value in curve.faint), default=1.0)
     return [
         Panel(
@@ -196,18 +196,18 @@ def reward_panels(logs: Owned) -> list[Panel]:
     ]
 
 
-def monitor_groups(logs: Owned) -> list[tuple[str, list[Panel]]]:
-    """Everything else that runs have logged, whatever its name: a panel a metric, grouped by what stands before the slash."""
+def other_metrics(logs: Owned, shown: Container[str]) -> list[tuple[str, list[Panel]]]:
+    """Everything that runs have logged and that is not shown yet: a panel a metric, grouped by what stands before the slash."""
     groups: dict[str, list[str]] = {}
     for _, _, log in logs:
         for group, keys in groups_of(log).items():
-            known = groups.setdefault(group, [])
-            known += [key for key in keys if key not in known]
+            if new := [key for key in keys if key not in shown and key not in groups.get(group, ())]:
+                groups.setdefault(group, []).extend(new)
     return [
         (
             group,
             [
-                Panel(key.removeprefix(f"{group}/"), figures.line_plot(f"{key} by training step", _curves(logs, key)))
+                Panel(key.removeprefix(f"{group}/"), figures.line_plot(f"{key} by training step", curves_of(logs, key)))
                 for key in keys
             ],
         )
@@ -215,7 +215,8 @@ def monitor_groups(logs: Owned) -> list[tuple[str, list[Panel]]]:
     ]
 
 
-def _curves(logs: Owned, key: str) -> list[Curve]:
+def curves_of(logs: Owned, key: str) -> list[Curve]:
+    """A metric's curve of every run that has logged it: smoothed, with the single steps behind it."""
     return [
         Curve(name, colour, tuple(smooth(raw, max(1, len(raw) // _SMOOTHING))), tuple(raw))
         for name, colour, log in logs

@@ -12,6 +12,8 @@ from humanlm.errors import UsageError
 
 METRICS = "metrics.jsonl"
 CONFIG = "config.yaml"
+ALARM = "alarm/"
+"""Before the names of the alarms that rang in a step."""
 
 Step = dict[str, float]
 
@@ -132,8 +134,8 @@ def _is_number(value: Any) -> bool:
 
 
 _SHOWN_ELSEWHERE = frozenset({"step", "time", "reward", "rollouts", "sequences"})
-_SHOWN_ELSEWHERE_GROUPS = frozenset({"reward", "tokens", "seconds"})
-"""Metrics that the reward panels and the table of budgets show."""
+_SHOWN_ELSEWHERE_GROUPS = frozenset({"reward", "tokens", "seconds", "alarm"})
+"""Metrics that the reward panels, the alarms and the table of budgets show."""
 
 
 def groups_of(log: RunLog) -> dict[str, list[str]]:
