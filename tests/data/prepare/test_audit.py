@@ -4,18 +4,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from humanlm.cli import cli
 from humanlm.data.prepare import audit
-from humanlm.data.prepare.near import NearIndex, as_array, signatures
+from humanlm.data.prepare.near import NearIndex, signatures
 from humanlm.data.prepare.quotes import gives_away
 from humanlm.errors import UsageError
 from humanlm.example import Example
 from humanlm.reading import RowFault, check_examples, load_examples
 from tests.strategies import hostile_text
+
+
+def as_array(texts: list[str]) -> Any:
+    return pa.array(texts, pa.large_string())
+
 
 SETS = ("news", "book", "opinion", "politics", "chat", "email")
 

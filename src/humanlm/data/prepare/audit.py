@@ -1,6 +1,7 @@
 """The audit: what of the held-out part training has seen. A gate for datasets that are made here, and a report on any other."""
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -9,8 +10,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from humanlm.data.prepare.columns import NO_TIME, Columns, read_columns
+from humanlm.data.prepare.columns import NO_TIME, Columns
 from humanlm.data.prepare.config import CHECKS, SplitKind
+from humanlm.data.prepare.pairs import Held, read_and_match, read_and_sign
 from humanlm.errors import UsageError
 from humanlm.reading import SPLITS, splits
 
@@ -151,10 +153,23 @@ def audit_files(
     run = mapper or (lambda function, jobs: map(function, jobs))
     provenance = provenance or (folder / "personas.parquet" if folder is not None and folder.is_dir() else None)
     made_from = _provenance(provenance) if provenance is not None and provenance.is_file() else None
-    jobs = [(split, str(file), kind) for split in SPLITS for file in files.get(split, ())]
+    outside = [(split, file) for split in HELD for file in files.get(split, ())]
+    inside = files.get("train", ())
+    near_there = near and bool(outside) and bool(inside)
     parts: dict[str, list[Columns]] = {split: [] for split in SPLITS}
-    for (split, _, _), columns in zip(jobs, run(read_columns, jobs), strict=True):
+    signed = []
+    jobs = [(str(file), kind, near_there) for _, file in outside]
+    for (split, _), (columns, marks) in zip(outside, run(read_and_sign, jobs), strict=True):
         parts[split].append(columns)
+        signed.append((split, marks))
+    held_out, pairs = Held(signed, threshold), []
+    with tempfile.TemporaryDirectory(prefix="humanlm-audit-") as temporary:
+        index = Path(temporary) / "held.npz"
+        held_out.save(index)
+        train_jobs = [(str(file), kind, str(index) if held_out.ids else None) for file in inside]
+        for columns, found in run(read_and_match, train_jobs):
+            parts["train"].append(columns)
+            pairs += found
     whole = {split: Columns.join(some) for split, some in parts.items() if some}
     held = {split: whole[split] for split in HELD if split in whole and len(whole[split].h_id)}
     train = whole.get("train")
@@ -165,11 +180,9 @@ def audit_files(
         _check_time(kind, train, held, hits, skipped)
         _check_copies(kind, train, held, hits)
         if near:
-            from humanlm.data.prepare.pairs import near_duplicates
-
-            hits["near-duplicate"] = [
-                _Hit(split, names) for split, names in near_duplicates(files, kind, threshold, run, hits["duplicate"])
-            ]
+            exact = {hit.names[0] for hit in hits["duplicate"]}
+            pairs += held_out.in_validation()
+            hits["near-duplicate"] = [_Hit(split, names) for split, names in held_out.named(pairs, exact)]
         else:
             skipped["near-duplicate"] = "switched off"
     else:

@@ -1,8 +1,8 @@
 """What the audit has to know of each example, as columns of numbers; read file by file, so that texts never pile up."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from humanlm.data.prepare.digests import content, number
-from humanlm.data.prepare.quotes import gives_away
+from humanlm.data.prepare.digests import content, flat, number
+from humanlm.data.prepare.quotes import given_away
 from humanlm.data.prepare.write import SCHEMA
 from humanlm.example import Example
 from humanlm.reading import RowFault, check_examples
@@ -28,24 +28,30 @@ def digest(value: str) -> int:
     return number(b"", value) if value else 0
 
 
-def content_of(texts: Sequence[str]) -> list[int]:
-    """Digests of texts, blind to case and kinds of white space; 0 for those that are equal by chance."""
-    found: list[int] = content(pa.array(texts, pa.large_string()), LONG_CHARS).tolist()
-    return found
-
-
 class Rows(NamedTuple):
-    """A batch of examples as the audit reads it, whatever file it comes from."""
+    """A batch of examples as the audit reads it, whatever file it comes from.
+
+    Attributes:
+        id: Of each example.
+        user: Its user's id.
+        thread: Its thread's id; empty where it has none.
+        response: large_string.
+        persona: As text; empty where there is none.
+        time: Microseconds since 1970, or ``NO_TIME``.
+        start: Of the first turn that has a time.
+        turns: The texts of all contexts, flat, and where each context begins; None if not asked for.
+        posts: The first turn's text, large_string; None if not asked for.
+    """
 
     id: list[str]
     user: list[str]
     thread: list[str]
-    response: list[str]
+    response: Any
     persona: list[str]
     time: Any
     start: Any
-    contexts: list[list[str]] | None
-    posts: list[str] | None
+    turns: tuple[Any, Any] | None
+    posts: Any
 
 
 @dataclass(frozen=True)
@@ -83,22 +89,27 @@ class Columns:
         return cls(**values)
 
 
-def read_columns(job: tuple[str, str, str]) -> Columns:
+Look = Callable[[Rows, Sequence[int]], None]
+"""Whoever wants to see the batches too, so that a file is read once: told the rows and the digests of their first texts."""
+
+
+def read_columns(file: Path, kind: str, look: Look | None = None) -> Columns:
     """Reads one file.
 
     Args:
-        job: Split, file, and the kind of split, which decides whether contexts have to be read.
+        file: Examples.
+        kind: The kind of split, which decides whether contexts have to be read.
+        look: Shown every batch.
     """
-    _, file, kind = job
     shared = kind in ("user", "turn")
-    numbers: dict[str, list[Any]] = {
-        name: [] for name in ("thread", "user", "text", "post", "persona", "own", "shown", "id")
-    }
+    numbers: dict[str, list[Any]] = {name: [] for name in ("thread", "user", "persona", "own", "id")}
+    arrays: dict[str, list[Any]] = {name: [np.zeros(0, np.uint64)] for name in ("text", "post", "shown")}
     ids: list[str] = []
     threads: list[str] = []
     users: list[str] = []
     times, starts, quotes, faulty = [], [], [], 0
-    for rows in read_rows(Path(file), contexts=shared, posts=not shared):
+    known = lru_cache(maxsize=1 << 16)(digest)  # threads, users and personas come again and again
+    for rows in read_rows(file, contexts=shared, posts=not shared):
         if isinstance(rows, RowFault):
             faulty += 1
             continue
@@ -106,31 +117,24 @@ def read_columns(job: tuple[str, str, str]) -> Columns:
         threads += rows.thread
         users += rows.user
         numbers["id"] += map(digest, rows.id)
-        numbers["thread"] += map(digest, rows.thread)
-        numbers["user"] += map(digest, rows.user)
-        texts = content_of(rows.response)
-        numbers["text"] += texts
-        numbers["persona"] += map(digest, rows.persona)
-        numbers["post"] += _posts(rows.posts, rows.thread) if rows.posts is not None else [0] * len(rows.id)
+        numbers["thread"] += map(known, rows.thread)
+        numbers["user"] += map(known, rows.user)
+        numbers["persona"] += map(known, rows.persona)
+        texts = content(rows.response, LONG_CHARS)
+        posts = _posts(rows.posts, rows.thread) if rows.posts is not None else [0] * len(rows.id)
+        arrays["text"].append(texts)
+        arrays["post"].append(np.array(posts, np.uint64))
         numbers["own"] += [
             mark and digest(f"{thread}\0{mark}") if shared else 0
-            for thread, mark in zip(rows.thread, texts, strict=True)
+            for thread, mark in zip(rows.thread, texts.tolist(), strict=True)
         ]
-        if rows.contexts is not None:
-            marks = iter(content_of([turn for turns in rows.contexts for turn in turns]))
-            numbers["shown"] += [
-                digest(f"{thread}\0{mark}")
-                for thread, turns in zip(rows.thread, rows.contexts, strict=True)
-                for mark in islice(marks, len(turns))
-                if mark
-            ]
+        if rows.turns is not None:
+            arrays["shown"].append(_shown(rows.turns, rows.thread))
         times.append(rows.time)
         starts.append(rows.start)
-        quotes += [
-            name
-            for name, persona, response in zip(rows.id, rows.persona, rows.response, strict=True)
-            if persona and gives_away(persona, response)
-        ]
+        quotes += [rows.id[row] for row in given_away(rows.persona, rows.response)]
+        if look is not None:
+            look(rows, posts)
     empty = np.zeros(0, np.int64)
     digests = {f"h_{name}": np.array(values, np.uint64) for name, values in numbers.items()}
     return Columns(
@@ -138,6 +142,7 @@ def read_columns(job: tuple[str, str, str]) -> Columns:
         thread=pa.array(threads, pa.large_string()),
         user=pa.array(users, pa.large_string()),
         **digests,
+        **{f"h_{name}": np.concatenate(values) for name, values in arrays.items()},
         time=np.concatenate(times) if times else empty,
         start=np.concatenate(starts) if starts else empty,
         quotes=quotes,
@@ -145,13 +150,23 @@ def read_columns(job: tuple[str, str, str]) -> Columns:
     )
 
 
-def _posts(posts: Sequence[str], threads: Sequence[str]) -> list[int]:
+def _posts(posts: Any, threads: Sequence[str]) -> list[int]:
     """Digests of first texts; a text is only looked at again where the thread changes."""
     starts = [row for row in range(len(posts)) if not row or not threads[row] or threads[row] != threads[row - 1]]
-    marks = content_of([posts[row] for row in starts])
+    marks: list[int] = content(posts.take(pa.array(starts, pa.int64())), LONG_CHARS).tolist()
     return [
         mark for mark, low, high in zip(marks, starts, [*starts[1:], len(posts)], strict=True) for _ in range(low, high)
     ]
+
+
+def _shown(turns: tuple[Any, Any], threads: Sequence[str]) -> Any:
+    """Digests of (thread, text) of the contexts' turns that are long enough."""
+    texts, bounds = turns
+    owners = np.repeat(np.arange(len(threads)), np.diff(bounds))
+    marks = content(texts, LONG_CHARS)
+    long = np.flatnonzero(marks)
+    pairs = zip(owners[long].tolist(), marks[long].tolist(), strict=True)
+    return np.array([digest(f"{threads[owner]}\0{mark}") for owner, mark in pairs], np.uint64)
 
 
 def read_rows(file: Path, *, contexts: bool, posts: bool) -> Iterator[Rows | RowFault]:
@@ -180,23 +195,22 @@ def _own_rows(parquet: Any, *, contexts: bool, posts: bool) -> Iterator[Rows]:
     names += [f"{turn}.text"] if contexts or posts else []
     for batch in parquet.iter_batches(batch_size=_BATCH, columns=names, use_threads=False):
         lists = batch["context"]
-        first = np.asarray(lists.offsets)[:-1] - np.asarray(lists.offsets)[0]
+        bounds = np.asarray(lists.offsets) - np.asarray(lists.offsets)[0]
+        first = pa.array(bounds[:-1])
         turns = lists.flatten()
         time = _micros(batch["time"])
-        start = _micros(turns.field("time").take(pa.array(first)))
-        texts = turns.field("text") if contexts or posts else None
-        every = texts.to_pylist() if contexts and texts is not None else None
-        bounds = [*first.tolist(), len(turns)]
+        start = _micros(turns.field("time").take(first))
+        texts = flat(turns.field("text")) if contexts or posts else None
         yield Rows(
             batch["id"].to_pylist(),
             batch["user_id"].to_pylist(),
             batch["thread_id"].to_pylist(),
-            batch["response"].to_pylist(),
+            flat(batch["response"]),
             [persona or "" for persona in batch["persona"].to_pylist()],
             time,
             np.where(start == NO_TIME, time, start),
-            [every[low:high] for low, high in pairwise(bounds)] if every is not None else None,
-            texts.take(pa.array(first)).to_pylist() if posts and texts is not None else None,
+            (texts, bounds) if contexts and texts is not None else None,
+            texts.take(first) if posts and texts is not None else None,
         )
 
 
@@ -216,7 +230,7 @@ def _rows(batch: Sequence[Example], *, contexts: bool, posts: bool) -> Rows:
         [example.id for example in batch],
         [example.user_id for example in batch],
         [example.thread_id or "" for example in batch],
-        [example.response for example in batch],
+        pa.array([example.response for example in batch], pa.large_string()),
         [
             ""
             if example.persona.is_empty
@@ -225,6 +239,11 @@ def _rows(batch: Sequence[Example], *, contexts: bool, posts: bool) -> Rows:
         ],
         np.array(times, np.int64),
         np.array(starts, np.int64),
-        [[turn.text for turn in example.context] for example in batch] if contexts else None,
-        [example.context[0].text for example in batch] if posts else None,
+        _turns(batch) if contexts else None,
+        pa.array([example.context[0].text for example in batch], pa.large_string()) if posts else None,
     )
+
+
+def _turns(batch: Sequence[Example]) -> tuple[Any, Any]:
+    texts = [turn.text for example in batch for turn in example.context]
+    return pa.array(texts, pa.large_string()), np.cumsum([0, *(len(example.context) for example in batch)])

@@ -1,18 +1,20 @@
-"""Digests of ids and texts: 64 bits, the same on every machine."""
+"""Digests of ids and texts: 64 bits, the same on every machine; and what can be told of whole columns of texts at once.
 
+Columns are looked at block by block, so that a block's bytes stay in the processor's cache from the first look to the last.
+"""
+
+from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from xxhash import xxh3_64_intdigest
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_BLOCK = 1 << 18
-
-FOLD = bytes(32 if byte < 32 else byte for byte in range(256)).lower()
-"""Maps ASCII capitals to small letters, and every kind of ASCII white space to a space."""
+_BLOCK = 1 << 17
 
 
 def number(kind: bytes, value: str) -> int:
@@ -25,15 +27,33 @@ def number(kind: bytes, value: str) -> int:
     return int.from_bytes(blake2b(value.encode(), digest_size=8, person=kind).digest(), "little") or 1
 
 
-def flat_bytes(texts: Any) -> tuple[bytes, Array]:
-    """The bytes of a large_string array without nulls, folded, and where each text begins and the last one ends."""
+def letters_of(texts: Any) -> tuple[Array, Array]:
+    """The bytes of a large_string array without nulls, not copied, and where each text begins and the last one ends."""
     count = len(texts)
     if not count:
-        return b"", np.zeros(1, np.int64)
+        return np.zeros(0, np.uint8), np.zeros(1, np.int64)
     offsets = np.frombuffer(texts.buffers()[1], np.int64, count + 1, texts.offset * 8)
     first, last = int(offsets[0]), int(offsets[-1])
-    data = texts.buffers()[2].slice(first, last - first).to_pybytes().translate(FOLD) if last > first else b""
-    return data, offsets - first
+    if first == last:
+        return np.zeros(0, np.uint8), offsets - first
+    return np.frombuffer(texts.buffers()[2], np.uint8, last - first, first), offsets - first
+
+
+def blocks(offsets: Array) -> Iterator[tuple[int, int]]:
+    """Ranges of rows whose bytes fit into the cache together; a text that does not fit is alone."""
+    low, count = 0, len(offsets) - 1
+    while low < count:
+        high = max(low + 1, int(np.searchsorted(offsets, offsets[low] + _BLOCK, "right")) - 1)
+        yield low, high
+        low = high
+
+
+def folded(letters: Array) -> Array:
+    """Bytes with ASCII capitals as small letters, and every kind of ASCII white space as a space."""
+    capital = (letters - np.uint8(65) < 26).view(np.uint8)
+    found: Array = letters | (capital * np.uint8(32))
+    found[np.flatnonzero(letters < 32)] = 32
+    return found
 
 
 def content(texts: Any, least: int = 1) -> Array:
@@ -43,31 +63,57 @@ def content(texts: Any, least: int = 1) -> Array:
         texts: A large_string array without nulls.
         least: Texts of fewer bytes get 0: equal short texts are chance, not copies.
     """
-    data, offsets = flat_bytes(texts)
-    view = memoryview(data)
-    bounds = offsets.tolist()
-    return np.array(
-        [
-            int.from_bytes(blake2b(view[low:high], digest_size=8).digest(), "little") if high - low >= least else 0
-            for low, high in pairwise(bounds)
-        ],
-        np.uint64,
-    )
+    letters, offsets = letters_of(texts)
+    found: list[int] = []
+    for low, high in blocks(offsets):
+        view = folded(letters[offsets[low] : offsets[high]]).data
+        bounds = (offsets[low : high + 1] - offsets[low]).tolist()
+        found += [xxh3_64_intdigest(view[a:b]) if b - a >= least else 0 for a, b in pairwise(bounds)]
+    return np.array(found, np.uint64)
 
 
 def many_digits(texts: Any, least: int) -> Array:
     """Whether each text of a large_string array without nulls holds at least so many ASCII digits."""
-    count = len(texts)
-    if not count:
-        return np.zeros(0, bool)
-    offsets = np.frombuffer(texts.buffers()[1], np.int64, count + 1, texts.offset * 8)
-    first, last = int(offsets[0]), int(offsets[-1])
-    if last == first:
-        return np.zeros(count, bool)
-    letters = np.frombuffer(texts.buffers()[2], np.uint8, last - first, first)
-    blocks = range(0, len(letters), _BLOCK)  # small enough for the processor's cache
-    places = np.concatenate([np.flatnonzero(letters[low : low + _BLOCK] - np.uint8(48) < 10) + low for low in blocks])
-    return np.diff(np.searchsorted(places, offsets - first)) >= least
+    return _counts(texts, lambda letters: np.flatnonzero(letters - np.uint8(48) < 10)) >= least
+
+
+def has_links(texts: Any) -> Array:
+    """Whether each text of a large_string array without nulls may hold an address, a link or a handle.
+
+    That is an @, or a slash behind a colon or a u, or a full stop behind a w.
+    """
+
+    def places(letters: Array) -> Array:
+        slash, dot = np.flatnonzero(letters == 47), np.flatnonzero(letters == 46)
+        before = letters[slash - 1]  # of the first byte the last one: one look too many, never one too few
+        slash = slash[(before == 58) | (before == 117)]
+        found = [np.flatnonzero(letters == 64), slash, dot[letters[dot - 1] == 119]]
+        return np.sort(np.concatenate(found)) if any(map(len, found)) else found[0]
+
+    return _counts(texts, places) > 0
+
+
+def is_loose(texts: Any) -> Array:
+    """Whether each text of a large_string array without nulls holds a newline or two spaces in a row."""
+
+    def places(letters: Array) -> Array:
+        space = letters == 32
+        found = letters == 10
+        found[1:] |= space[1:] & space[:-1]
+        return np.flatnonzero(found)
+
+    return _counts(texts, places) > 0
+
+
+def _counts(texts: Any, places: Any) -> Array:
+    """How many of the places that a function finds among a block's bytes lie in each text."""
+    letters, offsets = letters_of(texts)
+    counts = np.zeros(len(offsets) - 1, np.int64)
+    for low, high in blocks(offsets):
+        found = places(letters[offsets[low] : offsets[high]])
+        if len(found):
+            counts[low:high] = np.diff(np.searchsorted(found, offsets[low : high + 1] - offsets[low]))
+    return counts
 
 
 def flat(texts: Any) -> Any:

@@ -2,11 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+from humanlm.data.prepare.digests import is_loose
+
 _OTHER_QUOTES = re.compile(r"“([^”]+)”|«([^»]+)»|(?<!\w)['‘]([^'’\"]+)['’](?!\w)")
+_MARKS = re.compile("[\"'“«‘]")
 _FEWEST_WORDS, _FEWEST_CHARS = 4, 15
 _WINDOW, _STEP, _LONG = 8, 4, 11
 
@@ -19,6 +22,8 @@ def telling_parts(persona: str) -> tuple[str, ...]:
     """
     parts: set[str] = set()
     for phrase in _phrases(persona):
+        if phrase.count(" ") < _LONG - 1 and not _MARKS.search(phrase):
+            continue  # neither long nor quoting
         pieces = phrase.split('"')
         quoted = pieces[1::2]
         for piece in pieces[::2]:
@@ -61,9 +66,26 @@ def _phrases(persona: str) -> Iterator[str]:
 def gives_away(persona: str, response: str) -> bool:
     """Whether a telling part of the persona stands in the response."""
     parts = telling_parts(persona)
-    if not parts:
-        return False
+    return bool(parts) and _holds(response, parts, loose="\n" in response or "  " in response)
+
+
+def given_away(personas: Sequence[str], responses: Any) -> list[int]:
+    """The rows whose persona gives their response away.
+
+    Args:
+        personas: As text; empty where there is none.
+        responses: A large_string array without nulls.
+    """
+    parts = [telling_parts(persona) if persona else () for persona in personas]
+    if not any(parts):
+        return []
+    rows = zip(responses.to_pylist(), parts, is_loose(responses).tolist(), strict=True)
+    return [row for row, (text, some, loose) in enumerate(rows) if some and _holds(text, some, loose=loose)]
+
+
+def _holds(response: str, parts: Sequence[str], *, loose: bool) -> bool:
+    """Whether a text, perhaps with more white space than one space between words, holds a part."""
     folded = response.lower()
-    if "\n" in folded or "  " in folded:
+    if loose:
         folded = " ".join(folded.split())
     return any(part in folded for part in parts)
