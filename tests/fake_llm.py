@@ -84,6 +84,7 @@ class FakeLLM:
         )
         self.keep = keep
         self.retry_after = "0.02"
+        self.refuses: tuple[str, ...] = ()
         self.times: list[float] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -141,6 +142,9 @@ class FakeLLM:
         if self.key is not None and request.headers.get("Authorization") != f"Bearer {self.key}":
             said = request.headers.get("Authorization", "")
             return web.json_response({"error": {"message": f"Incorrect API key provided: {said}"}}, status=401)
+        if unknown := next((name for name in self.refuses if name in body), None):
+            message = f'Invalid JSON payload received. Unknown name "{unknown}": Cannot find field.'
+            return web.json_response([{"error": {"message": message}}], status=400)
         form = (body.get("response_format") or {}).get("type")
         if form is not None and form not in self.structured:
             return web.json_response({"error": {"message": f"response_format {form} is not supported"}}, status=400)

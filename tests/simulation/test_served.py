@@ -105,6 +105,46 @@ def test_a_hosted_chat_model_is_asked_in_its_own_roles() -> None:
         assert not any("<|im_start|>" in text for text in texts)
 
 
+def test_seeds_reach_a_hosted_model_and_differ_where_samples_should() -> None:
+    with FakeLLM(reply=lambda body: "<response>Keep it.</response>") as running:
+        simulator = ChatSimulator.connect("some-model", url=running.url)
+        simulator.samples("likes swimming", "Should the pool close?", 3, seed=2**40)
+        assert len({request["seed"] for request in running.requests}) == 3
+        assert all(0 <= request["seed"] < 2**31 for request in running.requests)
+        list(simulator.stream("likes swimming", "Should the pool close?", seed=7))
+        simulator.reply("likes swimming", "Should the pool close?", seed=7)
+        assert [request["seed"] for request in running.requests[3:]] == [7, 7]
+        running.requests.clear()
+        simulator.replies([examples()[0]] * 3, seed=7)
+        assert len({request["seed"] for request in running.requests}) == 3
+
+
+@pytest.mark.parametrize(("provider", "field"), [("mistral", "random_seed"), ("gemini", ""), ("vllm", "seed")])
+def test_a_seed_goes_under_the_hosts_own_name_for_it(provider: str, field: str) -> None:
+    with FakeLLM(reply=lambda body: "<response>Keep it.</response>") as running:
+        ChatSimulator.connect(f"{provider}/m", url=running.url).reply("likes swimming", "Should it close?", seed=7)
+        (request,) = running.requests
+        assert {name: value for name, value in request.items() if "seed" in name} == ({field: 7} if field else {})
+
+
+def test_a_server_that_refuses_seeds_is_asked_without() -> None:
+    with FakeLLM(reply=lambda body: "<response>Keep it.</response>") as running:
+        running.refuses = ("seed",)
+        for once in ("replies", "stream"):
+            simulator = ChatSimulator.connect("some-model", url=running.url)
+            running.requests.clear()
+            if once == "stream":
+                list(simulator.stream("likes swimming", "Should the pool close?", seed=7))
+            else:
+                assert len(simulator.replies([examples()[0]] * 8, seed=7)) == 8
+            before = len(running.requests)
+            assert simulator.reply("likes swimming", "Should it close?", seed=7).text == "Keep it."
+            assert len(running.requests) == before + 1
+        running.refuses = ("seed", "temperature")
+        with pytest.raises(ModelError, match="temperature"):
+            simulator.reply("likes swimming", "Should it close?", seed=7)
+
+
 def test_mistakes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(UsageError, match="OPENAI_API_KEY"):

@@ -15,7 +15,17 @@ from humanlm.ledger import Entry, Ledger
 from humanlm.llm import loop
 from humanlm.llm.providers import Endpoint
 from humanlm.llm.spending import Spending, Tally
-from humanlm.llm.wire import Answer, Call, CallError, Failure, body_of, read_answer, read_exception, read_status, scrub
+from humanlm.llm.wire import (
+    Answer,
+    Call,
+    CallError,
+    Failure,
+    body_of,
+    read_answer,
+    read_exception,
+    read_status,
+    words_of,
+)
 
 _LONGEST_BACKOFF_S = 30.0
 _JITTER = random.Random()  # its own, so that waiting for a server moves nobody else's random state
@@ -50,6 +60,7 @@ class LLM:
                 f"--max-cost cannot be kept: no price is known for {endpoint.name!r}: add it to prices.yaml, or use --max-calls"
             )
         self._structured = str(endpoint.structured)
+        self.seeds = True  # until the server refuses one
         self._session: _Session | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -153,14 +164,19 @@ class LLM:
         while attempt < self.endpoint.attempts:
             async with session.room:
                 await session.turn()
-                structured = self._structured
-                outcome = await self._request(session, call, key, structured)
+                structured, seeds = self._structured, self.seeds
+                outcome = await self._request(
+                    session, call, key, body_of(call, self.endpoint, structured, seeded=seeds)
+                )
             if isinstance(outcome, Answer):
                 return outcome
             if outcome.unstructured and call.schema is not None and structured in _WEAKER:
                 # the server cannot be held to a form: ask it in words from now on, which is no failed attempt
                 if self._structured == structured:
                     self._structured = _WEAKER[structured]
+                continue
+            if outcome.unseeded and seeds and call.seed is not None:
+                self.seeds = False
                 continue
             last = outcome
             attempt += 1
@@ -177,13 +193,13 @@ class LLM:
             last.cause,
         )
 
-    async def _request(self, session: "_Session", call: Call, key: str, structured: str) -> Answer | Failure:
+    async def _request(self, session: "_Session", call: Call, key: str, body: dict[str, Any]) -> Answer | Failure:
         """One request, booked whatever comes of it."""
         self.spending.start()
         started = time.perf_counter()
         outcome: Answer | Failure = Failure("cancelled", "the caller gave up", retry=False)
         try:
-            outcome = await session.send(call, key, body_of(call, self.endpoint, structured), started)
+            outcome = await session.send(call, key, body, started)
         finally:
             latency = time.perf_counter() - started
             self.spending.end(outcome.cost_usd if isinstance(outcome, Answer) else None)
@@ -298,20 +314,10 @@ class _Session:
         except TimeoutError:
             return Failure("timed out", f"not finished within {self.endpoint.call_s:g} s", retry=True)
         except openai.APIStatusError as error:
-            return read_status(error.status_code, _words(error), error.response.headers, self.endpoint)
+            return read_status(error.status_code, words_of(error), error.response.headers, self.endpoint)
         except openai.APIError as error:
             return read_exception(error, self.endpoint)
         return read_answer(content, key, self.endpoint, time.perf_counter() - started)
-
-
-def _words(error: Any) -> str:
-    """The server's message in an error of the client, whatever form it has."""
-    body = error.body
-    if isinstance(body, dict):
-        parts = [str(body[key]) for key in ("code", "message") if body.get(key)]
-        if parts:
-            return ": ".join(parts)
-    return scrub(str(body) if body else error.response.text)
 
 
 _SESSIONS: set[_Session] = set()

@@ -58,6 +58,7 @@ class Endpoint(BaseModel):
     structured: Structured = "schema"
     max_tokens_field: str = "max_tokens"
     temperature: bool = True
+    seed_field: str = "seed"
     reasoning_tokens: int = Field(default=0, ge=0)
     extra: dict[str, Any] = Field(default_factory=dict)
     concurrency: int = Field(default=64, ge=1)
@@ -86,6 +87,17 @@ class Endpoint(BaseModel):
     def name(self) -> str:
         """``provider/model``, as it stands in ledgers and reports."""
         return f"{self.provider}/{self.model}"
+
+    def shared(self, processes: int) -> "Endpoint":
+        """The part of one of several processes, so that together they ask no more at once than the server allows one."""
+        if processes == 1:
+            return self
+        return self.model_copy(
+            update={
+                "concurrency": max(1, self.concurrency // processes),
+                "requests_per_minute": self.requests_per_minute / processes,
+            }
+        )
 
     def api_key(self) -> str | None:
         """The key from the environment; None where the server takes none.

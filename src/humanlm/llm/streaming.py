@@ -14,6 +14,7 @@ from humanlm.llm.wire import (
     encodable,
     read_exception,
     read_status,
+    words_of,
 )
 
 if TYPE_CHECKING:
@@ -41,9 +42,14 @@ async def stream(llm: "LLM", call: Call, show: Callable[[str], None]) -> Answer:
         shown = [False]
         async with session.room:
             await session.turn()
-            outcome = await _request(llm, session, call, show, shown)
+            seeds = llm.seeds
+            body = body_of(call, llm.endpoint, "none", seeded=seeds)
+            outcome = await _request(llm, session, call, body, show, shown)
         if isinstance(outcome, Answer):
             return outcome
+        if outcome.unseeded and seeds and call.seed is not None:
+            llm.seeds = False
+            continue
         attempt += 1
         waits = outcome.wait_s is not None and outcome.wait_s > llm.endpoint.longest_wait_s
         if shown[0] or not outcome.retry or waits or attempt >= llm.endpoint.attempts:
@@ -52,14 +58,14 @@ async def stream(llm: "LLM", call: Call, show: Callable[[str], None]) -> Answer:
 
 
 async def _request(
-    llm: "LLM", session: Any, call: Call, show: Callable[[str], None], shown: list[bool]
+    llm: "LLM", session: Any, call: Call, body: dict[str, Any], show: Callable[[str], None], shown: list[bool]
 ) -> Answer | Failure:
     key = call.key(llm.endpoint)
     llm.spending.start()
     started = time.perf_counter()
     outcome: Answer | Failure = Failure("cancelled", "the caller gave up", retry=False)
     try:
-        outcome = await _read(session, call, key, show, shown, started)
+        outcome = await _read(session, call, key, body, show, shown, started)
     finally:
         llm.spending.end(outcome.cost_usd if isinstance(outcome, Answer) else None)
         llm.book(call, key, outcome, time.perf_counter() - started)
@@ -67,14 +73,20 @@ async def _request(
 
 
 async def _read(
-    session: Any, call: Call, key: str, show: Callable[[str], None], shown: list[bool], started: float
+    session: Any,
+    call: Call,
+    key: str,
+    body: dict[str, Any],
+    show: Callable[[str], None],
+    shown: list[bool],
+    started: float,
 ) -> Answer | Failure:
     import openai
 
     endpoint = session.endpoint
     create: Any = (session.client.completions if call.completion else session.client.chat.completions).create
     stub: dict[str, Any] = {"prompt": ""} if call.completion else {"messages": []}
-    body = body_of(call, endpoint, "none") | {"stream_options": {"include_usage": True}}
+    body = body | {"stream_options": {"include_usage": True}}
     text, finish, served, usage = "", "", "", None
     try:
         async with asyncio.timeout(endpoint.call_s):
@@ -96,7 +108,7 @@ async def _read(
     except TimeoutError:
         return Failure("timed out", f"not finished within {endpoint.call_s:g} s", retry=True)
     except openai.APIStatusError as error:
-        return read_status(error.status_code, str(error.message), error.response.headers, endpoint)
+        return read_status(error.status_code, words_of(error), error.response.headers, endpoint)
     except openai.APIError as error:
         return read_exception(error, endpoint)
     if not finish and not text:

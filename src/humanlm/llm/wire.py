@@ -140,10 +140,11 @@ class Failure(NamedTuple):
     retry: bool
     wait_s: float | None = None
     unstructured: bool = False
+    unseeded: bool = False
 
 
-def body_of(call: Call, endpoint: Endpoint, structured: str) -> dict[str, Any]:
-    """The request's JSON body."""
+def body_of(call: Call, endpoint: Endpoint, structured: str, *, seeded: bool = True) -> dict[str, Any]:
+    """The request's JSON body; ``seeded`` is False for a server that has refused a seed."""
     body: dict[str, Any] = {"model": endpoint.model}
     if call.completion:
         body |= {"prompt": list(call.ids) or call.prompt, "max_tokens": call.max_tokens}
@@ -154,8 +155,8 @@ def body_of(call: Call, endpoint: Endpoint, structured: str) -> dict[str, Any]:
         body[endpoint.max_tokens_field] = call.max_tokens
     if endpoint.temperature:
         body["temperature"] = call.temperature
-    if call.seed is not None:
-        body["seed"] = call.seed
+    if call.seed is not None and endpoint.seed_field and seeded:
+        body[endpoint.seed_field] = call.seed
     if call.schema is not None and structured == "schema":
         schema = {"name": call.schema.name, "strict": True, "schema": call.schema.body}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -250,7 +251,24 @@ def read_status(status: int, text: str, headers: Any, endpoint: Endpoint) -> Fai
         cause = "rate limited" if status == 429 else f"status {status}"
         return Failure(cause, detail, retry=True, wait_s=retry_after(headers))
     refused_format = any(word in lowered for word in ("response_format", "json_schema", "json_object", "guided"))
-    return Failure(f"status {status}", detail, retry=False, unstructured=refused_format and status in (400, 422))
+    refused = status in (400, 422)
+    return Failure(
+        f"status {status}",
+        detail,
+        retry=False,
+        unstructured=refused and refused_format,
+        unseeded=refused and "seed" in lowered,
+    )
+
+
+def words_of(error: Any) -> str:
+    """The server's message in an error of the client, whatever form it has."""
+    body = error.body
+    if isinstance(body, dict):
+        parts = [str(body[key]) for key in ("code", "message") if body.get(key)]
+        if parts:
+            return ": ".join(parts)
+    return scrub(str(body) if body else error.response.text)
 
 
 def read_exception(error: BaseException, endpoint: Endpoint) -> Failure:

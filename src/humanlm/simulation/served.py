@@ -13,7 +13,7 @@ from humanlm.llm import LLM, Answer, Call, CallError, loop, resolve, stream
 from humanlm.prompts import Prompts
 from humanlm.prompts.chat import transcript
 from humanlm.reply import Reply, Usage
-from humanlm.simulation.asking import Ask, Output, aside
+from humanlm.simulation.asking import Ask, Output, aside, seed_of
 from humanlm.simulation.bridge import parts
 from humanlm.simulation.card import ModelCard
 from humanlm.simulation.limits import token_limit
@@ -27,6 +27,8 @@ API = "api:"
 
 logger = logging.getLogger("humanlm.simulation")
 _COUNTER = itertools.count()
+_SEEDS = 2**31
+"""So many seeds every host can tell apart."""
 
 _TOKENS_AS_THEY_ARE = {"add_special_tokens": False, "skip_special_tokens": False}
 _KNOW_TOKENS = ("vllm", "sglang", "custom")
@@ -240,6 +242,7 @@ class ChatSimulator(Simulator):
 
     def _asked(self, ask: Ask, salt: str = "") -> Call:
         limit = (ask.max_new_tokens or self.token_limit(ask.target)) + self.llm.endpoint.reasoning_tokens
+        seed = seed_of(salt) if salt else ask.seed
         system, *turns = self.prompts.messages(ask.example, ask.target)
         return Call(
             prompt=transcript(turns),
@@ -249,6 +252,7 @@ class ChatSimulator(Simulator):
             version=self.prompts.fingerprint,
             temperature=ask.temperature,
             max_tokens=limit,
+            seed=seed % _SEEDS,
             salt=salt or _salt(self.llm, ask),
         )
 
