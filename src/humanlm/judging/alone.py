@@ -22,6 +22,7 @@ class OneByOne(Judge):
     def __init__(self, judge: Judge) -> None:
         self.judge_inside = judge
         self.name = f"{judge.name}, one by one"
+        self.concurrent = judge.concurrent
 
     @property
     def tally(self) -> Tally:

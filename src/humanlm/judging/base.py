@@ -146,9 +146,11 @@ class Judge(ABC):
 
     Attributes:
         name: As it stands in run folders and reports.
+        concurrent: Whether several threads may call it at once.
     """
 
     name: str
+    concurrent: bool = False
 
     def covers(self, example: Example, target: str) -> bool:
         """Whether the real response can be judged on this target at all; such pairs are neither trained on nor scored."""

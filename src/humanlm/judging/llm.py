@@ -43,6 +43,8 @@ class LLMJudge(Judge):
         rubric: What it is told.
     """
 
+    concurrent = True
+
     def __init__(
         self,
         llm: LLM,

@@ -35,6 +35,7 @@ def open_judge(
     temperature: float = 0.0,
     strict: bool = False,
     one_call: bool = False,
+    processes: int = 1,
 ) -> Judge:
     """Makes the judge that a spec names, or a panel of several.
 
@@ -51,6 +52,7 @@ def open_judge(
         temperature: Of language models that take one.
         strict: Whether language models penalise states that talk about another dimension.
         one_call: Whether language models judge whole replies along all asked dimensions in one call.
+        processes: How many judge at the same time, each with a judge of its own: they share what the server allows.
 
     Raises:
         UsageError: There is no such judge, its key is not set, or a limit on cost cannot be kept.
@@ -74,7 +76,7 @@ def open_judge(
         told = Rubric.load(rubric) if rubric is not None else Rubric.load()
         judges = [
             LLMJudge(
-                LLM(resolve(one, url=url), ledger=kept, spending=spending),
+                LLM(resolve(one, url=url).shared(processes), ledger=kept, spending=spending),
                 rubric=told,
                 states=states,
                 temperature=temperature,

@@ -45,6 +45,7 @@ class PanelJudge(Judge):
                 f"a panel needs different judges, got {', '.join(names) or 'none'}: to ask one again use --judge-repeats"
             )
         self.judges, self.repeats = tuple(judges), repeats
+        self.concurrent = all(judge.concurrent for judge in judges)
         self.name = " + ".join(names) + (f" x{repeats}" if repeats > 1 else "")
 
     @property

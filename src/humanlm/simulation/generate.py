@@ -48,7 +48,12 @@ class _NoRepeatAfterPrompt(LogitsProcessor):  # type: ignore[misc]
 
 def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
     """The ids that end an output: the tokenizer's end token first, then those of the model's generation settings."""
-    stated = model.generation_config.eos_token_id if model.generation_config is not None else None
+    return end_ids_of(model.generation_config, tokenizer)
+
+
+def end_ids_of(settings: Any, tokenizer: Any) -> list[int]:
+    """The same from a model's generation settings, which may be None."""
+    stated = settings.eos_token_id if settings is not None else None
     more = stated if isinstance(stated, list) else [stated]
     return list(dict.fromkeys(int(token) for token in [tokenizer.eos_token_id, *more] if token is not None))
 

@@ -8,18 +8,17 @@ from typing import Any
 
 from humanlm import __version__
 from humanlm.errors import DataError, ModelError, RunError, Stopped, UsageError
-from humanlm.judging import Judge, open_judge
-from humanlm.judging.alone import OneByOne
+from humanlm.judging import Judge
 from humanlm.ledger import Ledger, digest
 from humanlm.llm import LLM, Spending, SpendLimits, resolve
 from humanlm.prompts import Prompts
 from humanlm.reading import fingerprint, load_examples
 from humanlm.simulation import ModelCard
-from humanlm.simulation.loading import is_adapter, model_folder
-from humanlm.states import load_states
+from humanlm.simulation.loading import is_adapter
 from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
 from humanlm.training.interrupts import Interrupts
+from humanlm.training.opening import alone_if_asked, open_prompts, open_run_judge
 from humanlm.training.plan import Plan, token_limits
 from humanlm.training.progress import Listener, Progress
 from humanlm.training.ranks import Ranks
@@ -61,6 +60,8 @@ def train(
         SpendLimitReached: The judge has reached ``max_cost`` or ``max_calls``; what is learnt is saved.
         RunError: The run had to stop: interrupted, disk full, judge down, diverged. The message says how to go on.
     """
+    if config.engine == "verl" and judge is not None:
+        raise UsageError("engine=verl: its processes open the judge by name: set judge, e.g. to package.module:Class")
     plan, facts = prepare(config, judge=judge, progress=progress)
     config = plan.config  # with what the model brings
     folder, ranks = plan.folder, Ranks()
@@ -119,19 +120,8 @@ def prepare(
         ModelError: There is no such model.
     """
     method = config.chosen
-    start = model_folder(config.model)
-    known = ModelCard.read(start) if start else None
-    states = load_states(config.states) if config.states else None
-    own = known[1] if known and config.prompts is None and states is None else None
-    prompts = own or Prompts.load(config.prompts or (known[0].prompts if known else "humanlm"), states=states)
-    if method.traced:
-        prompts = prompts.traced()
-    if known:  # a model that was trained within limits goes on within them
-        brought = {name: limit for name, limit in known[0].max_tokens.items() if name in prompts.targets}
-        config = config.model_copy(update={"max_tokens": brought | config.max_tokens})
-    used = (judge or _open_judge(config, prompts)) if method.kind == "rl" else None
-    if used and config.judge_one_by_one:
-        used = OneByOne(used)
+    config, prompts = open_prompts(config)
+    used = alone_if_asked(config, judge or open_run_judge(config, prompts)) if method.kind == "rl" else None
     token_limits(config, prompts, None)  # finds wrong names
     examples = load_examples(config.data, config.split, config.limit)
     if config.persona_dropout < 1 and all(example.persona.is_empty for example in examples):
@@ -194,23 +184,8 @@ def prepare(
         Interrupts(shown.note),
         traces,
         writer,
-        held_out=_open_judge(config, prompts, config.monitor_judge) if config.monitor_judge else None,
+        held_out=open_run_judge(config, prompts, config.monitor_judge) if config.monitor_judge else None,
     ), facts
-
-
-def _open_judge(config: TrainConfig, prompts: Prompts, second: str | None = None) -> Judge:
-    """The training judge, or the second one; both spend from the same purse."""
-    return open_judge(
-        second or config.judge,
-        url=None if second else config.judge_url,
-        ledger=RunFolder(config.out).ledger,
-        limits=SpendLimits(max_cost=config.max_cost, max_calls=config.max_calls),
-        repeats=config.judge_repeats,
-        rubric=config.judge_rubric,
-        states=prompts.states,
-        temperature=config.judge_temperature,
-        strict=config.judge_strict,
-    )
 
 
 def _open_writer(config: TrainConfig, source: str, prompts: Prompts) -> TraceWriter:
@@ -222,23 +197,21 @@ def _open_writer(config: TrainConfig, source: str, prompts: Prompts) -> TraceWri
 
 def _optimise(plan: Plan, facts: dict[str, Any], newest: tuple[Path, int] | None, *, resume: bool) -> tuple[Path, int]:
     """Makes the engine, then the folder, and runs; returns the last checkpoint."""
-    from humanlm.training.trl.engine import Engine, machine
-
     folder, ranks = plan.folder, Ranks()
     try:
-        engine = Engine(plan)
+        engine = _engine(plan)
     except BaseException:
         _clean(folder, ranks)  # the trainer makes its folder at once
         raise
     ranks.wait()
     if ranks.main:
-        folder.begin(plan.config.on(*machine(plan.config)), facts, resume=resume)
+        folder.begin(_filled(plan.config), facts, resume=resume)
         folder.drop_staging()
         folder.cut_after(newest[1] if newest else 0)
     ranks.wait()
     plan.progress.done = newest[1] if newest else 0
     with plan.progress if ranks.main else nullcontext(), plan.interrupts:
-        trouble = engine.run(newest[0] if newest else None)
+        trouble = engine.run(newest)
     _clean(folder, ranks)
     if trouble:
         raise RunError(_stopped(folder, trouble))
@@ -250,6 +223,29 @@ def _optimise(plan: Plan, facts: dict[str, Any], newest: tuple[Path, int] | None
             f"{plan.config.out}: the trainer ended before step {plan.config.steps}: this is a bug in the engine"
         )
     return last
+
+
+def _engine(plan: Plan) -> Any:
+    """What runs the optimisation."""
+    if plan.config.engine == "verl":
+        from humanlm.training.verl import engine as verl
+
+        return verl.Engine(plan)
+    from humanlm.training.trl import engine as trl
+
+    return trl.Engine(plan)
+
+
+def _filled(config: TrainConfig) -> TrainConfig:
+    """With everything filled in that the machine decides."""
+    if config.engine == "verl":
+        from humanlm.training.verl.engine import machine
+
+        where = machine(config)
+        return config.on(where.device, where.processes)
+    from humanlm.training.trl.engine import machine as trl_machine
+
+    return config.on(*trl_machine(config))
 
 
 def _stopped(folder: RunFolder, reason: str) -> str:
@@ -264,9 +260,7 @@ def _mend(error: Exception, config: TrainConfig) -> str | None:
     Torch and safetensors report a failed write as errors of their own, with the system's words in them.
     """
     if type(error).__name__ == "OutOfMemoryError":
-        from humanlm.training.trl.engine import machine
-
-        used = config.on(*machine(config))
+        used = _filled(config)
         return (
             f"out of memory; lower micro_batch (now {used.micro_batch}) or set gradient_checkpointing=true "
             f"(now {str(used.gradient_checkpointing).lower()}), which both may differ when a run goes on, "

@@ -1,0 +1,74 @@
+"""A run's prompts and its judge, opened from its configuration: by whoever starts the run, and by every process that judges."""
+
+from pathlib import Path
+
+from humanlm.judging import Judge, open_judge
+from humanlm.judging.alone import OneByOne
+from humanlm.llm import SpendLimits
+from humanlm.prompts import Prompts
+from humanlm.simulation import ModelCard
+from humanlm.simulation.loading import model_folder
+from humanlm.states import load_states
+from humanlm.training.config import TrainConfig
+from humanlm.training.folder import RunFolder
+
+
+def open_prompts(config: TrainConfig) -> tuple[TrainConfig, Prompts]:
+    """The prompt set of a run, and its configuration with what the model brings.
+
+    Raises:
+        UsageError: There is no such prompt set or states file.
+        ModelError: There is no such model.
+    """
+    start = model_folder(config.model)
+    known = ModelCard.read(start) if start else None
+    states = load_states(config.states) if config.states else None
+    own = known[1] if known and config.prompts is None and states is None else None
+    prompts = own or Prompts.load(config.prompts or (known[0].prompts if known else "humanlm"), states=states)
+    if config.chosen.traced:
+        prompts = prompts.traced()
+    if known:  # a model that was trained within limits goes on within them
+        brought = {name: limit for name, limit in known[0].max_tokens.items() if name in prompts.targets}
+        config = config.model_copy(update={"max_tokens": brought | config.max_tokens})
+    return config, prompts
+
+
+def open_run_judge(
+    config: TrainConfig,
+    prompts: Prompts,
+    second: str | None = None,
+    *,
+    ledger: Path | None = None,
+    limits: SpendLimits | None = None,
+    processes: int = 1,
+) -> Judge:
+    """The training judge, or the second one; both spend from the same purse.
+
+    Args:
+        config: The run's configuration.
+        prompts: Holds the states that may be judged.
+        second: Another judge than the training judge.
+        ledger: Where answers are kept; by default in the run folder.
+        limits: What it may spend; by default all that the run may.
+        processes: How many judge at the same time, and share what the server allows.
+
+    Raises:
+        UsageError: There is no such judge.
+    """
+    return open_judge(
+        second or config.judge,
+        url=None if second else config.judge_url,
+        ledger=ledger or RunFolder(config.out).ledger,
+        limits=limits or SpendLimits(max_cost=config.max_cost, max_calls=config.max_calls),
+        repeats=config.judge_repeats,
+        rubric=config.judge_rubric,
+        states=prompts.states,
+        temperature=config.judge_temperature,
+        strict=config.judge_strict,
+        processes=processes,
+    )
+
+
+def alone_if_asked(config: TrainConfig, judge: Judge) -> Judge:
+    """The judge as the run uses it: it may be shown each rollout by itself."""
+    return OneByOne(judge) if config.judge_one_by_one else judge

@@ -1,0 +1,16 @@
+"""What our pieces are called in verl's configuration. Imports nothing, so that settings can be made without verl."""
+
+AGENT = "humanlm"
+"""The agent loop: ``agent_name`` of every sample."""
+
+AGENT_LOOP = "humanlm.training.verl.agent_loop.HumanLMAgentLoop"
+"""Its class."""
+
+DATASET = ("pkg://humanlm.training.verl.dataset", "StateDataset")
+"""Path and name of the dataset class."""
+
+ESTIMATOR = "humanlm"
+"""The advantage estimator, registered where the dataset is imported."""
+
+CPU_ROLLOUT = "humanlm_cpu"
+"""The rollout server of the CPU backend."""
