@@ -92,6 +92,18 @@ def token_limits(config: TrainConfig, prompts: Prompts, positions: int | None) -
     }
 
 
+def prompt_rooms(config: TrainConfig, limits: Mapping[str, int], positions: int | None) -> dict[str, int]:
+    """The most ids a prompt of each target may have: what the run allows, and what the model has beside the new tokens.
+
+    Args:
+        config: Holds the run's limit.
+        limits: New tokens of each target.
+        positions: Positions of the model; None if unknown.
+    """
+    longest = config.max_prompt_tokens
+    return {target: min(longest, positions - limit) if positions else longest for target, limit in limits.items()}
+
+
 class PromptTable:
     """The token ids of every prompt of a schedule, made before the first step: a prompt that cannot be is found at once.
 

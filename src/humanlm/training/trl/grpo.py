@@ -15,7 +15,7 @@ from humanlm.simulation.generate import Generation, generate_batches
 from humanlm.simulation.limits import positions_of
 from humanlm.training.groups import credited_by_token, decoder, read_group, rollout_advantages, step_line, token_credit
 from humanlm.training.monitors import Monitors
-from humanlm.training.plan import Plan, PromptTable, token_limits
+from humanlm.training.plan import Plan, PromptTable, prompt_rooms, token_limits
 from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import Item, derive_seed
 from humanlm.training.scoring import Judged, judge_step
@@ -39,11 +39,7 @@ class Rounds:
         positions = positions_of(model)
         self.plan, self.tokenizer = plan, tokenizer
         self.limits = token_limits(plan.config, plan.prompts, positions)
-        longest = plan.config.max_prompt_tokens
-        rooms = {
-            target: min(longest, positions - limit) if positions else longest for target, limit in self.limits.items()
-        }
-        self.table = PromptTable(plan, tokenizer, rooms)
+        self.table = PromptTable(plan, tokenizer, prompt_rooms(plan.config, self.limits, positions))
         self.dimensions = plan.judged_states
         self.judged: Judged | None = None
         self.judge_raised = False
