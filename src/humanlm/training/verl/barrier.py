@@ -111,6 +111,7 @@ class Seat(Generic[T, R]):
         Raises:
             GroupMismatch: The group is not complete, and never will be.
         """
+        await asyncio.sleep(0)  # rollouts that were started together have all joined by now
         group = self._group
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         group.arrived[self._member] = brought
