@@ -83,6 +83,19 @@ def test_dry_run_writes_nothing(humanlm, data, tmp_path):
     assert not (tmp_path / "e").exists()
 
 
+def test_a_dry_run_needs_no_key_and_tells_what_a_hosted_simulator_would_cost(humanlm, data, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    words = ["--judge", "openai/gpt-5-mini", "--dry-run", "--json"]
+    code, out, _ = evaluation(humanlm, data, tmp_path / "e", "api:openai/gpt-5-mini", *words)
+    planned = json.loads(out)
+    assert code == 0
+    assert planned["simulator_cost"]["calls"] == planned["generations"] > 0
+    assert planned["simulator_cost"]["cost_usd"] > 0
+    assert planned["judge_cost"]["cost_usd"] > 0
+    code, _, err = evaluation(humanlm, data, tmp_path / "e", "api:openai/gpt-5-mini", *words[:2])
+    assert (code, "set the environment variable OPENAI_API_KEY" in err) == (2, True)
+
+
 def test_a_folder_in_use(humanlm, data, tmp_path):
     evaluation(humanlm, data, tmp_path / "e")
     code, _, err = evaluation(humanlm, data, tmp_path / "e")

@@ -25,6 +25,7 @@ from humanlm.metrics.intervals import Estimate
 from humanlm.prompts import Prompts
 from humanlm.reading import load_examples
 from humanlm.simulation.card import ModelCard
+from humanlm.simulation.costs import asking_cost
 
 _EPILOG = """\b
 Examples:
@@ -169,7 +170,7 @@ def command(
     if overwrite and not dry_run and ledger is None:
         remove_ledger(out / "ledger.sqlite")
     book = Ledger(ledger or out / "ledger.sqlite")
-    limits = SpendLimits(max_cost=max_cost, max_calls=max_calls)
+    limits = SpendLimits(max_cost=max_cost, max_calls=0 if dry_run else max_calls)
     judge = open_judge(
         judge_names, url=judge_url, ledger=book, limits=limits, repeats=judge_repeats or 1, one_call=one_call
     )
@@ -187,7 +188,9 @@ def command(
         simulator: Any = recorded or _card_alone(model or "", think, prompts)
         settings = make_settings(simulator, examples, judge, **options)
         batches = batches_of(simulator, settings, examples, judge)
-        return _show(settings, plan(settings, batches, judge, recorded=recorded is not None), out, as_json=as_json)
+        asked = None if recorded else asking_cost(model or "", model_url, simulator)
+        planned = plan(settings, batches, judge, recorded=recorded is not None, asked=asked)
+        return _show(settings, planned, out, as_json=as_json)
     if recorded is None:
         from humanlm.simulation import Simulator
 
@@ -331,7 +334,8 @@ def _show(settings: Settings, planned: Plan, out: Path, *, as_json: bool) -> int
     if as_json:
         import json
 
-        shown = {**planned._asdict(), "judge_cost": planned.judge_cost.model_dump(mode="json")}
+        costs = ("judge_cost", "simulator_cost")
+        shown = planned._asdict() | {key: getattr(planned, key).model_dump(mode="json") for key in costs}
         click.echo(json.dumps({**shown, "settings": settings.model_dump(mode="json")}, indent=1))
         return 0
     decodings = ", ".join(map(temperature_words, settings.temperatures))
@@ -339,6 +343,7 @@ def _show(settings: Settings, planned: Plan, out: Path, *, as_json: bool) -> int
     click.echo(
         f"{settings.name}: {planned.examples:,} examples of {settings.data.users:,} users, {decodings}\n"
         f"  {planned.generations:,} generations, at most {planned.groups:,} judge groups ({settings.judge}){labels}\n"
+        + (f"  simulator: {cost_words(planned.simulator_cost)}\n" if planned.simulator_cost.calls else "")
         + (f"  judge: {cost_words(planned.judge_cost)}\n" if planned.judge_cost.calls else "")
         + f"  would write {out}; no weights were loaded, nothing was written"
     )

@@ -68,7 +68,7 @@ def probe_command(
     from humanlm.llm import SpendLimits
     from humanlm.reading import load_examples
 
-    limits = SpendLimits(max_cost=max_cost, max_calls=max_calls)
+    limits = SpendLimits(max_cost=max_cost, max_calls=0 if dry_run else max_calls)
     judge = open_judge(spec, url=judge_url, ledger=ledger, limits=limits, temperature=temperature, rubric=rubric)
     cases = make_cases(load_examples(data, split), limit=limit, seed=seed)
     if dry_run:

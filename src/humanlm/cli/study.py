@@ -207,7 +207,7 @@ def analyze(
         from humanlm.judging import open_judge
         from humanlm.llm import SpendLimits
 
-        limits = SpendLimits(max_cost=max_cost, max_calls=max_calls)
+        limits = SpendLimits(max_cost=max_cost, max_calls=0 if dry_run else max_calls)
         if not dry_run:
             out.mkdir(parents=True, exist_ok=True)
         ledger = None if dry_run else out / "ledger.sqlite"

@@ -11,6 +11,7 @@ from humanlm.example import Example, Persona
 from humanlm.judging import Judge
 from humanlm.judging.base import Estimate, expected_cost
 from humanlm.judging.llm import HUMAN_LIKENESS
+from humanlm.simulation.costs import AskingCost
 from humanlm.states import RESPONSE
 
 _ESTIMATED = 50
@@ -47,6 +48,7 @@ class Plan(NamedTuple):
         groups: Groups the judge sees at most (malformed outputs need no judge).
         labelled: Texts that are sorted by stance and emotion; short calls, where a language model does it.
         judge_cost: What judging would take at most, without the sorting.
+        simulator_cost: What the texts would take of a model behind an API; nothing for one that runs here.
     """
 
     examples: int
@@ -54,9 +56,17 @@ class Plan(NamedTuple):
     groups: int
     labelled: int
     judge_cost: Estimate
+    simulator_cost: Estimate
 
 
-def plan(settings: Settings, batches: Sequence[Batch], judge: Judge, *, recorded: bool = False) -> Plan:
+def plan(
+    settings: Settings,
+    batches: Sequence[Batch],
+    judge: Judge,
+    *,
+    recorded: bool = False,
+    asked: AskingCost | None = None,
+) -> Plan:
     """Counts what an evaluation would do, without doing it.
 
     Args:
@@ -64,12 +74,15 @@ def plan(settings: Settings, batches: Sequence[Batch], judge: Judge, *, recorded
         batches: Its steps.
         judge: Who would judge.
         recorded: Whether the texts are there already.
+        asked: What the simulator's texts cost; by default nothing.
     """
     generations = groups = 0
+    some: list[tuple[Example, str]] = []
     first: list[tuple[Example, str]] = []
     for batch in batches:
         if batch.part.by in ("simulator", "other_persona", "no_persona") and not recorded:
             generations += len(batch.examples) * batch.samples
+            some += [(example, batch.part.target) for example in batch.asked[: max(0, _ESTIMATED - len(some))]]
         pairs = [
             (example, target) for example in batch.examples for target in batch.judged if judge.covers(example, target)
         ]
@@ -77,7 +90,9 @@ def plan(settings: Settings, batches: Sequence[Batch], judge: Judge, *, recorded
         first += pairs[: max(0, _ESTIMATED - len(first))]
     labelled = 2 * settings.data.examples if settings.population else 0
     cost = expected_cost(judge, first, settings.samples, groups)
-    return Plan(settings.data.examples, generations, groups, labelled, cost)
+    return Plan(
+        settings.data.examples, generations, groups, labelled, cost, asked(some, generations) if asked else Estimate()
+    )
 
 
 def make_batches(

@@ -54,7 +54,8 @@ class LLM:
         self.endpoint, self.ledger = endpoint, ledger
         self.spending = spending or Spending(ledger=ledger)
         self.tally = Tally()
-        endpoint.api_key()
+        if self.spending.limits.max_calls != 0:  # a dry run asks nothing, and needs no key
+            endpoint.api_key()
         if self.spending.limits.max_cost is not None and endpoint.price is None:
             raise UsageError(
                 f"--max-cost cannot be kept: no price is known for {endpoint.name!r}: add it to prices.yaml, or use --max-calls"
