@@ -62,6 +62,13 @@ def test_a_longer_run_begins_like_a_shorter_one(seed: int, more: int) -> None:
     assert long[: len(short)] == short
 
 
+@given(st.integers(0, 1000))
+def test_all_methods_see_the_same_rows_in_the_same_order(seed: int) -> None:
+    rows = {name: [item.example_index for item in draw(config(seed=seed, method=name))] for name in METHODS}
+    shortest = min(map(len, rows.values()))
+    assert len({tuple(order[:shortest]) for order in rows.values()}) == 1
+
+
 def test_only_covered_pairs_are_drawn() -> None:
     def rule(example: Example, target: str) -> bool:
         return target == RESPONSE or (target == "stance" and example.id in {"e1", "e3"})

@@ -40,7 +40,8 @@ def schedule(
     """Draws the whole run from its seed. Both engines read it in this order, so a resumed run sees what it would have seen.
 
     Examples come in seeded shuffles, each used once before any comes again; the target is drawn by weight among those that the
-    judge covers for the example. With ``one_dimension_per_batch`` a step has one target.
+    judge covers for the example. The shuffles depend on the seed alone, so all methods see the same rows in the same order. With
+    ``one_dimension_per_batch`` a step has one target, and each target its own shuffles.
 
     Args:
         examples: The training examples.
@@ -58,7 +59,13 @@ def schedule(
     """
     weights = target_weights(method, config, states)
     slots = config.groups if method.kind == "rl" else config.groups * config.n
-    draw = _Draw(examples, weights, judge, random.Random(f"{config.seed}/schedule/{method.name}"))
+    draw = _Draw(
+        examples,
+        weights,
+        judge,
+        random.Random(f"{config.seed}/rows"),
+        random.Random(f"{config.seed}/targets/{method.name}"),
+    )
     pairs = draw.by_batch(slots) if config.one_dimension_per_batch else draw.mixed()
     dice = random.Random(f"{config.seed}/persona")  # one draw a slot: an example's next visit draws anew
     return [
@@ -102,9 +109,14 @@ class _Draw:
     """Endless draws of (example index, target)."""
 
     def __init__(
-        self, examples: Sequence[Example], weights: Mapping[str, float], judge: Judge | None, generator: random.Random
+        self,
+        examples: Sequence[Example],
+        weights: Mapping[str, float],
+        judge: Judge | None,
+        rows: random.Random,
+        targets: random.Random,
     ) -> None:
-        self.examples, self.weights, self.judge, self.random = examples, weights, judge, generator
+        self.examples, self.weights, self.judge, self.rows, self.targets = examples, weights, judge, rows, targets
         self.covered: dict[tuple[int, str], bool] = {}
 
     def mixed(self) -> Iterator[tuple[int, str]]:
@@ -116,7 +128,7 @@ class _Draw:
                 targets = [target for target in self.weights if self._covers(index, target)]
                 if targets:
                     found += 1
-                    yield index, self.random.choices(targets, [self.weights[target] for target in targets])[0]
+                    yield index, self.targets.choices(targets, [self.weights[target] for target in targets])[0]
             if not found:
                 raise self._nothing()
 
@@ -131,7 +143,7 @@ class _Draw:
             raise self._nothing()
         queues: dict[str, list[int]] = {target: [] for target in usable}
         while True:
-            target = self.random.choices(list(usable), [self.weights[name] for name in usable])[0]
+            target = self.targets.choices(list(usable), [self.weights[name] for name in usable])[0]
             for _ in range(slots):
                 if not queues[target]:
                     queues[target] = self._shuffled(usable[target])[::-1]
@@ -146,7 +158,7 @@ class _Draw:
         return self.covered[key]
 
     def _shuffled(self, indices: Sequence[int]) -> list[int]:
-        return self.random.sample(indices, len(indices))
+        return self.rows.sample(indices, len(indices))
 
     def _nothing(self) -> DataError:
         name = getattr(self.judge, "name", "none")
