@@ -81,17 +81,17 @@ class Engine:
                 # several processes number their CPUs, and torch.load knows no "cpu:1" when the optimiser's state is restored
                 self.trainer.args.__dict__["_setup_devices"] = torch.device("cpu")
 
-    def run(self, checkpoint: Path | None = None) -> str:
+    def run(self, newest: tuple[Path, int] | None = None) -> str:
         """Runs to the last step, or until it is stopped; every checkpoint is in the run folder when it returns.
 
         Args:
-            checkpoint: Where to go on.
+            newest: The checkpoint to go on from, and its step.
 
         Returns:
             Why it had to stop early, or an empty string.
         """
         with quiet():
-            self.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            self.trainer.train(resume_from_checkpoint=str(newest[0]) if newest else None)
         return str(self._watch.trouble)
 
 

@@ -1,0 +1,117 @@
+"""verl's platform interface over a CPU: most of what an accelerator has to answer is nothing here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+from verl.plugin.platform import PlatformBase, PlatformRegistry
+
+_MEMORY = 1 << 34
+
+
+class _Module(ModuleType):
+    """``torch.cpu`` with the rest of what verl calls on ``torch.cuda``."""
+
+    def __init__(self) -> None:
+        super().__init__("humanlm_cpu_device")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch.cpu, name)
+
+    def is_available(self) -> bool:
+        return True
+
+    def current_device(self) -> str:
+        return "cpu"
+
+    def device_count(self) -> int:
+        return 1
+
+    def get_device_name(self, *_: Any) -> str:
+        return "cpu"
+
+    def get_rng_state(self, *_: Any) -> torch.Tensor:
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state: torch.Tensor, *_: Any) -> None:
+        torch.set_rng_state(state)
+
+    def mem_get_info(self, *_: Any) -> tuple[int, int]:
+        return _MEMORY, _MEMORY
+
+    def memory_allocated(self, *_: Any) -> int:
+        return 0
+
+    memory_reserved = max_memory_allocated = max_memory_reserved = memory_allocated
+
+    def set_device(self, *_: Any) -> None:
+        """There is one."""
+
+    empty_cache = synchronize = reset_peak_memory_stats = set_device
+
+
+@PlatformRegistry.register(platform="cpu")
+class CPUPlatform(PlatformBase):  # type: ignore[misc]
+    """One CPU as the accelerator of every process."""
+
+    device_name = "cpu"
+    vendor_name = "cpu"
+    device_module = _Module()
+
+    def is_available(self) -> bool:
+        return True
+
+    def current_device(self) -> Any:
+        return "cpu"  # verl hands it to tensor.to()
+
+    def device_count(self) -> int:
+        return 1
+
+    def set_device(self, device_index: int) -> None:
+        """There is one."""
+
+    def synchronize(self, device_index: int | None = None) -> None:
+        """Nothing runs aside."""
+
+    def manual_seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
+    manual_seed_all = manual_seed
+
+    def set_allocator_settings(self, settings: str) -> None:
+        """There is no caching allocator."""
+
+    def empty_cache(self) -> None:
+        """There is no cache."""
+
+    def get_device_capability(self, device_index: int = 0) -> tuple[int | None, int | None]:
+        return None, None
+
+    def communication_backend_name(self) -> str:
+        return "gloo"
+
+    def visible_devices_envvar(self) -> str:
+        return "CUDA_VISIBLE_DEVICES"
+
+    @contextmanager
+    def nvtx_range(self, msg: str) -> Iterator[None]:
+        yield
+
+    def profiler_start(self) -> None:
+        """There is no device profiler."""
+
+    profiler_stop = profiler_start
+
+    def ray_resource_name(self) -> str:
+        return "GPU"  # a logical resource: the launcher tells Ray that there are as many as processes
+
+    def ray_noset_envvars(self) -> list[str]:
+        return []
+
+    def is_ipc_supported(self) -> bool:
+        return False
+
+    def cudart(self) -> Any:
+        return None

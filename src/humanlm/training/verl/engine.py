@@ -1,0 +1,377 @@
+"""The driver of a run on verl: writes what verl needs, starts it, follows it, and fills the run folder as the TRL engine does."""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from humanlm.errors import ModelError, RunError, SpendLimitReached, UsageError
+from humanlm.example import Example
+from humanlm.llm import SpendLimits
+from humanlm.prompts import install_chat_template
+from humanlm.simulation.loading import is_adapter, load_config, load_tokenizer, model_folder, pick_device
+from humanlm.training.config import TrainConfig
+from humanlm.training.groups import step_line
+from humanlm.training.monitors import Monitors
+from humanlm.training.plan import Plan, PromptTable, token_limits
+from humanlm.training.ranks import Ranks
+from humanlm.training.verl import settings
+from humanlm.training.verl.desk import share_limits
+from humanlm.training.verl.follow import Tail, TailFolder, read_steps, step_numbers, step_seconds
+from humanlm.training.verl.launch import Child, short_folder, verl_command
+from humanlm.training.verl.names import AGENT, AGENT_LOOP
+from humanlm.training.verl.record import GroupRecord, joined
+from humanlm.training.verl.rows import PromptRow, write_rows
+from humanlm.training.verl.settings import Machine
+from humanlm.training.verl.validation import Validation
+from humanlm.training.verl.work import WorkFolder
+
+_SECONDS = 0.2
+_LAST_WORDS = 3000
+
+
+def machine(config: TrainConfig) -> Machine:
+    """Where a run takes place.
+
+    Raises:
+        UsageError: The device is not there, the run was started as several processes, or a setting has no meaning for verl.
+    """
+    import torch
+
+    settings.check(config)
+    if Ranks().size > 1:
+        raise UsageError(
+            "engine=verl starts its processes itself: start one `humanlm train`, without torchrun or accelerate"
+        )
+    device = pick_device(config.device)
+    if device == "cpu":
+        return Machine("cpu", config.nodes, config.gpus or 1)
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not here and not config.ray_address:
+        raise UsageError(
+            f"device {config.device!r} is not there: use --device cpu, or --ray-address of a cluster that has it"
+        )
+    gpus = config.gpus or here
+    if not gpus:
+        raise UsageError("engine=verl: this machine has no GPU to count: say how many each node has with --set gpus=8")
+    return Machine("cuda", config.nodes, gpus)
+
+
+class Lengths:
+    """How long prompts and outputs may be; needs the model's configuration, not its weights.
+
+    Args:
+        plan: The run.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        found = getattr(load_config(plan.config.model).get_text_config(), "max_position_embeddings", None)
+        positions = int(found) if found else None
+        longest = plan.config.max_prompt_tokens
+        self.limits = token_limits(plan.config, plan.prompts, positions)
+        self.rooms = {
+            target: min(longest, positions - limit) if positions else longest for target, limit in self.limits.items()
+        }
+
+    @property
+    def prompt(self) -> int:
+        """The most tokens of any prompt."""
+        return max(self.rooms.values())
+
+    @property
+    def response(self) -> int:
+        """The most new tokens of any output."""
+        return max(self.limits.values())
+
+
+def describe(plan: Plan) -> tuple[list[str], Any]:
+    """The command that would run and verl's whole configuration; nothing is written."""
+    where = machine(plan.config)
+    config = plan.config.on(where.device, where.processes)
+    return verl_command(WorkFolder(config.out).config), _configuration(plan, config, where, Lengths(plan))
+
+
+def _configuration(
+    plan: Plan,
+    config: TrainConfig,
+    where: Machine,
+    lengths: Lengths,
+    resume: int | None = None,
+    temp: str | None = None,
+) -> Any:
+    decided = settings.translate(
+        config, where, prompt=lengths.prompt, response=lengths.response, resume=resume, temp=temp
+    )
+    decided["actor_rollout_ref.model.path"] = _start(config)[0]
+    suggestions = settings.suggested(config, where, prompt=lengths.prompt, response=lengths.response)
+    return settings.compose(config, decided, suggestions)
+
+
+def _start(config: TrainConfig) -> tuple[str, bool]:
+    """The folder or Hub id that verl begins with, and whether it has yet to be written: adapters are merged first."""
+    folder = model_folder(config.model)
+    if folder is None:
+        return config.model, False
+    merge = is_adapter(folder)
+    return str(WorkFolder(config.out).start if merge else folder.absolute()), merge
+
+
+class Engine:
+    """One session of a run. Making it makes every prompt, so that what cannot work is found before anything is started.
+
+    Args:
+        plan: The run.
+
+    Raises:
+        UsageError: A setting has no meaning for verl.
+        ModelError: The model cannot be used.
+        DataError: A prompt does not fit the model.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.machine = machine(plan.config)
+        self.config = plan.config.on(self.machine.device, self.machine.processes)
+        self.work = WorkFolder(plan.folder.path)
+        self.lengths = Lengths(plan)
+        self.tokenizer = load_tokenizer(self.config.model)
+        install_chat_template(self.tokenizer)
+        if self.tokenizer.eos_token_id is None:
+            raise ModelError(
+                f"{self.config.model}: the tokenizer has no end token: set eos_token in tokenizer_config.json"
+            )
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.table = PromptTable(plan, self.tokenizer, self.lengths.rooms)
+        self.validation = Validation.of(plan, self.tokenizer, self.lengths.rooms)
+        _configuration(plan, self.config, self.machine, self.lengths)  # finds wrong keys
+
+    def run(self, newest: tuple[Path, int] | None = None) -> str:
+        """Runs to the last step, or until it is stopped; every checkpoint is in the run folder when it returns.
+
+        Args:
+            newest: The checkpoint to go on from, and its step.
+
+        Returns:
+            Why it had to stop early, or an empty string.
+
+        Raises:
+            SpendLimitReached: The judge has reached its limit; what is learnt is saved.
+            RunError: verl ended with an error.
+        """
+        resume = newest[1] if newest else 0
+        if resume and not self.work.checkpoint(resume).is_dir():
+            raise RunError(
+                f"{self.work.checkpoint(resume)} is missing: without it verl cannot go on after step {resume}: "
+                "start anew with --overwrite"
+            )
+        temp = short_folder()
+        try:
+            self._write(resume, str(temp))
+            cpu = self.machine.device == "cpu"
+            environment = settings.environment(self.work, cpu=cpu)
+            with Child(verl_command(self.work.config), environment, self.work.output) as child:
+                return _Follower(self, child, resume).follow()
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+
+    def _write(self, resume: int, temp: str) -> None:
+        from omegaconf import OmegaConf
+
+        work, plan = self.work, self.plan
+        for stale in (work.log, work.tokenizer):
+            shutil.rmtree(stale, ignore_errors=True)
+        for file in (work.stop, work.error, work.steps):
+            file.unlink(missing_ok=True)
+        for saved in work.checkpoints.glob("global_step_*"):
+            if saved != work.checkpoint(resume):
+                shutil.rmtree(saved)
+        work.log.mkdir(parents=True)
+        write_rows(work.schedule, map(self._row, range(len(plan.items))), plan.slots)
+        if self.validation:
+            write_rows(work.validation, self.validation.rows(self.lengths.limits), len(self.validation))
+        self.tokenizer.save_pretrained(work.tokenizer)
+        start, merge = _start(self.config)
+        if merge and not (Path(start) / "config.json").is_file():
+            from humanlm.training.trl.lora import write_merged
+
+            write_merged(Path(str(model_folder(self.config.model))), Path(start))
+        work.agent.write_text(yaml.safe_dump([{"name": AGENT, "_target_": AGENT_LOOP}]), encoding="utf-8")
+        config = _configuration(plan, self.config, self.machine, self.lengths, resume or None, temp)
+        share_limits(
+            plan.folder.path,
+            SpendLimits(max_cost=self.config.max_cost, max_calls=self.config.max_calls),
+            int(config.actor_rollout_ref.rollout.agent.num_workers),
+        )
+        OmegaConf.save(config, work.config)
+
+    def _row(self, number: int) -> PromptRow:
+        item = self.plan.items[number]
+        return PromptRow(
+            item=number,
+            step=item.step,
+            slot=item.slot,
+            target=item.target,
+            think=item.think,
+            example=self.plan.examples[item.example_index],
+            prompt_ids=self.table[item],
+            max_new_tokens=self.lengths.limits[item.target],
+            data_source=f"{Path(self.config.data).name}/{item.target}",
+        )
+
+
+class _Follower:
+    """Turns what verl writes into the run folder, step by step, and says when to stop."""
+
+    def __init__(self, engine: Engine, child: Child, done: int) -> None:
+        self.engine, self.child = engine, child
+        self.plan, self.work, self.config = engine.plan, engine.work, engine.config
+        self.monitors = Monitors(self.config, self.plan.held_out, self.plan.folder.metrics)
+        self.trackers = _trackers(self.config, self.work)
+        self.done, self.trouble, self.failed_steps = done, "", 0
+        self._raised: GroupRecord | None = None
+        self._steps, self._groups = Tail(self.work.steps), TailFolder(self.work.log)
+        self._records: dict[tuple[int, bool], list[GroupRecord]] = {}
+
+    def follow(self) -> str:
+        """Until verl has ended."""
+        seen = 0.0
+        while True:
+            code = self.child.code
+            self._read()
+            if code is not None:
+                break
+            if self.plan.interrupts.requested:
+                self._stop()
+            if time.monotonic() - seen > 1:
+                self.child.look()
+                seen = time.monotonic()
+            time.sleep(_SECONDS)
+        if self.trackers:
+            self.trackers.finish()
+        if self._raised is not None and not self.trouble:
+            kind, _, words = self._raised.raised.partition(": ")
+            raise (SpendLimitReached if kind == SpendLimitReached.__name__ else RunError)(
+                words if kind == SpendLimitReached.__name__ else f"the judge raised {self._raised.raised}"
+            )
+        if code and not self.trouble:
+            raise RunError(self._last_words(code))
+        return self.trouble
+
+    def _read(self) -> None:
+        data = list(read_steps(self._steps.lines()))  # first: what is logged of a group stands in its file by then
+        for line in self._groups.lines():
+            record = GroupRecord.model_validate_json(line)
+            self._records.setdefault((record.step, record.validation), []).append(record)
+            if record.raised and self._raised is None:
+                self._raised = record
+                self._stop()
+        for step, numbers in data:
+            self._step(step, numbers)
+
+    def _step(self, step: int, numbers: dict[str, Any]) -> None:
+        """Writes a finished step; looks whether there should be another one."""
+        records = self._records.pop((step - 1, False), [])
+        if len(records) != self.plan.slots:
+            raise RunError(
+                f"step {step}: {len(records)} groups were judged, and the schedule has {self.plan.slots}: "
+                f"this is a bug in the engine, see {self.work.output}"
+            )
+        judged = joined(records, [self._example(record.item) for record in records])
+        if (step - 1) % self.config.samples_every == 0 and self.config.samples_groups:
+            self.plan.folder.add_samples(judged.samples(step, self.config.samples_groups))
+        row = {"step": step} | step_numbers(numbers, kl=self.config.beta > 0)
+        row |= step_line(judged, self.plan.judge, sum(record.prompt_tokens for record in records))
+        row |= step_seconds(numbers, max(record.seconds.get("judge", 0.0) for record in records))
+        row["refilled_groups"] = sum(record.rounds > 1 for record in records)
+        if self.engine.validation:
+            row |= self.engine.validation.line(self._records.pop((step, True), []))
+        broken = [name for name in ("loss", "grad_norm") if not _finite(row[name])]
+        if row["skipped"]:
+            row |= {"loss": 0.0, "grad_norm": 0.0}  # nothing over nothing: verl leaves the weights alone
+        elif broken:
+            self.trouble = (
+                f"the {broken[0]} of step {step} is {row[broken[0]]}: lower lr, "
+                "and look at the last lines of metrics.jsonl and samples.jsonl"
+            )
+            self.child.end()
+            return
+        row |= self.monitors.step(step - 1, judged)
+        told = self.monitors.remember(row)
+        self.plan.folder.add_metrics(row)
+        self.plan.progress.step(step, row)
+        for words in told:
+            self.plan.progress.note(words)
+        if self.trackers:
+            self.trackers.log({key: value for key, value in row.items() if isinstance(value, int | float)}, step)
+        self.done = step
+        self._keep(step)
+        self._break(judged.failures)
+
+    def _example(self, number: int) -> Example:
+        return self.plan.examples[self.plan.items[number].example_index]
+
+    def _break(self, failures: Sequence[Exception]) -> None:
+        self.failed_steps = self.failed_steps + 1 if len(failures) == self.plan.slots else 0
+        if self.failed_steps >= self.config.max_failed_steps and not self.trouble:
+            reason = str(failures[0]) or type(failures[0]).__name__
+            self.trouble = f"no group could be judged in {self.failed_steps} steps in a row (the judge says: {reason})"
+            self._stop()
+
+    def _stop(self) -> None:
+        """Asks verl to finish the step, save it and end."""
+        self.work.stop.touch()
+
+    def _keep(self, step: int) -> None:
+        """Makes a checkpoint of the run folder from verl's, if it has saved this step."""
+        latest = self.work.checkpoints / "latest_checkpointed_iteration.txt"
+        saved = self.work.checkpoint(step)
+        if not saved.is_dir() or not latest.is_file() or int(latest.read_text(encoding="utf-8") or 0) < step:
+            return
+        folder = self.plan.folder
+        staged = folder.staging / f"checkpoint-{step}"
+        shutil.rmtree(staged, ignore_errors=True)
+        shutil.copytree(saved / "actor" / "huggingface", staged, copy_function=_move_weights)
+        card = self.plan.card.model_copy(update={"step": step})
+        folder.commit_checkpoint(step, card, self.plan.prompts, self.config.keep_checkpoints)
+        folder.add_point(step, tuple(self.plan.prompts.states))
+        for old in self.work.checkpoints.glob("global_step_*"):
+            number = int(old.name.rpartition("_")[2])
+            if number <= step and not (folder.checkpoints / f"step-{number}").is_dir():
+                shutil.rmtree(old)
+
+    def _last_words(self, code: int) -> str:
+        words = f"exit status {code}"
+        with suppress(OSError, ValueError, KeyError):
+            words = str(json.loads(self.work.error.read_text(encoding="utf-8"))["words"])
+        if self.plan.folder.newest_checkpoint():
+            return f"verl ended with an error ({words}); its words are in {self.work.output}: go on with --resume"
+        return f"verl ended with an error ({words}): its words are in {self.work.output}"
+
+
+def _move_weights(source: str, target: str) -> str:
+    """Weights are not needed twice: verl goes on from its shards."""
+    if source.endswith(".safetensors"):
+        return str(shutil.move(source, target))
+    return str(shutil.copy2(source, target))
+
+
+def _finite(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _trackers(config: TrainConfig, work: WorkFolder) -> Any:
+    """verl's door to the trackers, for the same numbers that the TRL engine hands them; None for none."""
+    if not config.report_to:
+        return None
+    from verl.utils.tracking import Tracking
+
+    os.environ.setdefault("TENSORBOARD_DIR", str(work.run / "tensorboard"))
+    return Tracking("humanlm", work.run.name, list(config.report_to), config={"trainer": config.dump()})
