@@ -43,3 +43,12 @@ def write_whole(file: Path, text: str) -> None:
     """Writes a text file that appears whole or not at all."""
     with appearing_whole(file) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def end_torn_line(file: Path) -> None:
+    """Takes away a last line without its end, which a kill cut off: it must not run into the next one."""
+    if not file.is_file():
+        return
+    content = file.read_bytes()
+    if content and not content.endswith(b"\n"):
+        file.write_bytes(content[: content.rfind(b"\n") + 1])

@@ -49,6 +49,17 @@ def test_mistakes_are_named_before_anything_starts(words: list[str], fault: str,
     assert fault in str(done.exception)
 
 
+def test_a_dry_run_loads_everything_and_serves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    made = ScriptedSimulator()
+    monkeypatch.setattr(Simulator, "load", lambda *some, **options: made)
+    (tmp_path / "p.json").write_text('{"a": "a baker"}')
+    words = ["serve", "--model", "m", "--personas", str(tmp_path / "p.json"), "--port", "0", "--dry-run"]
+    done = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert "m on 127.0.0.1:" in done.output
+    assert "1 personas: nothing was served" in done.output
+    assert made.asked  # warmed up, as for serving
+
+
 @pytest.mark.slow
 def test_a_server_finishes_what_it_has_begun_and_takes_nothing_new():
     """SIGTERM while a reply is being made: that reply is given, and the process ends well."""

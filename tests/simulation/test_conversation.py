@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from humanlm.cli import cli
-from humanlm.errors import DataError, UsageError
+from humanlm.errors import DataError, ModelError, RunError, UsageError
 from humanlm.example import HUMAN, Example, Persona
 from humanlm.reading import load_examples, write_examples
 from humanlm.simulation import Simulator
@@ -123,18 +124,80 @@ def test_the_simulate_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with FakeLLM(reply=lambda body: "Well") as server:
         words = ["simulate", "--model", "m", "--personas", str(tmp_path / "p.json"), "--assistant", "x", "--turns", "2"]
         words += ["--assistant-url", server.url, "--out", str(tmp_path / "t.jsonl")]
-        assert "2 conversations, at most 4" in CliRunner().invoke(cli, [*words, "--dry-run"]).output
+        planned = CliRunner().invoke(cli, [*words, "--dry-run"]).output
+        assert "2 conversations of at most 2 messages" in planned
+        assert "people: 4 requests" in planned
+        assert "assistant: 2 requests" in planned
+        assert not server.requests
         done = CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False)
         assert json.loads(done.output)["examples"] == 4
         again = CliRunner().invoke(cli, words)
         assert isinstance(again.exception, UsageError)
 
 
+def test_conversations_that_were_stopped_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Simulator, "load", lambda *words, **options: ScriptedSimulator(counting))
+    people, out = tmp_path / "p.json", tmp_path / "t.jsonl"
+    people.write_text('{"a": "a baker", "b": "a broker", "c": "a banker"}')
+    journal = tmp_path / "t.jsonl.unfinished"
+
+    def simulate(*more: str, good: int, system: str = "be kind") -> Any:
+        answer = failing_after(good)
+        monkeypatch.setattr("humanlm.simulation.assistants.HostedAssistant.answer", answer)
+        words = [
+            "simulate",
+            "--model",
+            "m",
+            "--personas",
+            str(people),
+            "--assistant",
+            "x",
+            "--turns",
+            "2",
+            "--out",
+            str(out),
+        ]
+        words += ["--assistant-url", "http://127.0.0.1:9/v1", "--system", system, "--concurrency", "1", "--json", *more]
+        done = CliRunner().invoke(cli, words)
+        done.asked = answer.calls
+        return done
+
+    stopped = simulate(good=1)
+    assert isinstance(stopped.exception, RunError), stopped.output
+    assert "2 conversations failed (down), 1 of 3 are kept" in str(stopped.exception)
+    assert not out.exists()
+    assert "--resume" in str(simulate(good=9).exception)
+    with journal.open("a") as lines:
+        lines.write('{"id": "torn')
+    assert "other settings" in str(simulate("--resume", good=9, system="be rude").exception)
+    done = simulate("--resume", good=9)
+    assert json.loads(done.output)["examples"] == 6
+    assert done.asked == 2
+    assert not journal.exists()
+    resumed = [json.loads(line)["response"] for line in out.read_text().splitlines()]
+    assert "is there already" in str(simulate("--resume", good=9).exception)
+    assert simulate("--overwrite", good=9).asked == 3
+    assert [json.loads(line)["response"] for line in out.read_text().splitlines()] == resumed
+    (tmp_path / "t.jsonl").unlink()
+    assert json.loads(simulate("--limit", "1", good=9).output)["conversations"] == 1
+
+
+def failing_after(good: int) -> Any:
+    async def answer(self: Any, said: Any) -> str:
+        answer.calls += 1  # type: ignore[attr-defined]
+        if answer.calls > good:  # type: ignore[attr-defined]
+            raise ModelError("down")
+        return "Well"
+
+    answer.calls = 0  # type: ignore[attr-defined]
+    return answer
+
+
 def test_the_chat_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Simulator, "load", lambda *words, **options: ScriptedSimulator())
     lines = [
         "/states", "Close it?", "/states", "/think", "/fix stance=undecided about it", "And now?", "/fix stence=x", "/fix goal",
-        "/again", "/free", "/as Ann", "Hm?", "/persona 20, loud", "/again", "/nothing", "/help", "/quit",
+        "/again", "/free", "/as Ann", "Hm?", "/persona 20, loud", "/again", "/nothing", "/help", "/cost", "/quit",
     ]  # fmt: skip
     done = CliRunner().invoke(cli, ["chat", "--model", "m", "--persona", "68, blunt"], input="\n".join(lines) + "\n")
     assert done.exit_code == 0, done.output
@@ -146,8 +209,17 @@ def test_the_chat_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "did you mean 'stance'",
     ):
         assert words in done.output, words
-    for words in ("say what it is: /fix goal=TEXT", "Ann", "20, loud", "unknown command '/nothing'", "/fix STATE=TEXT"):
+    for words in (
+        "say what it is: /fix goal=TEXT",
+        "Ann",
+        "20, loud",
+        "unknown command '/nothing'",
+        "/fix STATE=TEXT",
+        "tokens in, ",
+        ", $",
+    ):
         assert words in done.output, words
+    assert re.search(r"\d+ tokens in, \d+ out, \$\d", done.output)
     ended = CliRunner().invoke(cli, ["chat", "--model", "m", "--persona", "x"], input="hi\n")
     assert ended.exit_code == 0
 

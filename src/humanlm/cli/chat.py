@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from humanlm.example import Persona, Turn
+    from humanlm.reply import Reply, Usage
     from humanlm.simulation import Simulator
 
 _HELP = """/states            what was on the person's mind at the last reply
@@ -19,6 +20,7 @@ _HELP = """/states            what was on the person's mind at the last reply
 /persona [TEXT]    show who this is, or talk with somebody else from now on
 /as NAME           speak under another name
 /again             another reply to the last message
+/cost              tokens so far, and dollars where the price is known
 /reset             begin anew
 /quit              leave (so does Ctrl-D)"""
 
@@ -41,6 +43,7 @@ class Chat:
         self.turns: list[Turn] = []
         self.fixed: dict[str, str] = {}
         self.last: Any = None
+        self.spent: Usage | None = None
 
     def hear(self, line: str) -> bool:
         """Does what a line says; False ends the conversation."""
@@ -61,6 +64,7 @@ class Chat:
             "persona": self.be,
             "as": self.rename,
             "again": self.again,
+            "cost": self.show_cost,
             "reset": self.reset,
             "help": self.show_help,
         }
@@ -81,6 +85,7 @@ class Chat:
         for item in stream:
             if isinstance(item, Reply):
                 self.last = item
+                self.count(item)
             elif item.kind == "text":
                 self.console.print(item.text, end="", markup=False, highlight=False)
         self.seed += 1
@@ -116,6 +121,7 @@ class Chat:
             if name not in found:
                 others = {key: text for key, text in self.fixed.items() if key != name}
                 asked = self.simulator.reply(self.persona, before, target=name, fix=others or None, temperature=0)
+                self.count(asked)
                 found[name] = asked.text
         for name in self.simulator.prompts.states:
             mark = "  (fixed)" if name in self.fixed else ""
@@ -125,6 +131,21 @@ class Chat:
         """Tells the reasoning behind the last reply."""
         text = self.last.thinking if self.last is not None and self.last.thinking else "(no reasoning)"
         self.console.print(text, style="dim", markup=False, highlight=False)
+
+    def count(self, reply: "Reply") -> None:
+        """Adds what a reply took."""
+        if reply.usage is not None:
+            self.spent = reply.usage if self.spent is None else self.spent.plus(reply.usage)
+
+    def show_cost(self, rest: str) -> None:
+        """Tells what the chat took so far."""
+        spent = self.spent
+        if spent is None:
+            raise UsageError("nothing has been said yet")
+        cost = f", ${spent.cost_usd:.4f}" if spent.cost_usd is not None else ""
+        self.console.print(
+            f"{spent.prompt_tokens:,} tokens in, {spent.completion_tokens:,} out{cost}", style="dim", highlight=False
+        )
 
     def fix(self, rest: str) -> None:
         """Fixes a state."""

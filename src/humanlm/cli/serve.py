@@ -40,6 +40,7 @@ TOKEN = "HUMANLM_TOKEN"
 @click.option("--think/--no-think", default=None, help="Whether it reasons first.  [default: as it was trained]")
 @click.option("--prompts", help="A prompt set or a folder of templates, instead of the model's own.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
+@click.option("--dry-run", is_flag=True, help="Load everything, say what would be served, and stop.")
 @click.option("--log-texts", is_flag=True, help="Log replies and states too; by default no text is ever logged.")
 def command(
     models: tuple[str, ...],
@@ -56,6 +57,7 @@ def command(
     think: bool | None,
     prompts: str | None,
     device: str,
+    dry_run: bool,
     log_texts: bool,
 ) -> None:
     """Serve simulators: /v1/chat/completions, /v1/models, /v1/personas, /health, /metrics, and a playground at /.
@@ -88,11 +90,17 @@ def command(
         simulators[name] = Simulator.load(
             model, device=device, think=think, prompts=prompts, url=url, served_as=served_as
         )
+    warm_up(simulators.values())
+    if dry_run:
+        where = listener.getsockname()
+        listener.close()
+        personas_told = f"{len(store):,} personas" if store else "no persona store"
+        click.echo(f"{', '.join(simulators)} on {where[0]}:{where[1]}, {personas_told}: nothing was served")
+        return
     set_up_logging()
     limits = Limits(concurrency=concurrency, queue=queue, body_bytes=max_body, request_s=timeout)
     hosts = loopback_names(allow_host) if is_loopback(host) else None
     guard = make_app(simulators, store, limits=limits, token=token, hosts=hosts, log_texts=log_texts)
-    warm_up(simulators.values())
     serve(
         guard,
         listener,

@@ -3,11 +3,13 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import click
 
+from humanlm.cli.options import cost_words
 from humanlm.cli.shown import counting
-from humanlm.errors import UsageError
+from humanlm.errors import RunError, UsageError
 
 
 @click.command(
@@ -20,7 +22,7 @@ from humanlm.errors import UsageError
 @click.option("--model-url", help="A server that has loaded the simulator.")
 @click.option("--served-as", help="The simulator's name on that server.  [default: as in --model]")
 @click.option("--personas", required=True, help="A file of personas, or a dataset whose users' personas are taken.")
-@click.option("--people", type=click.IntRange(min=1), help="At most so many people.")
+@click.option("--people", "--limit", "people", type=click.IntRange(min=1), help="At most so many people.")
 @click.option("--assistant", "assistant_name", required=True, help="provider/model, or a folder with a chat model.")
 @click.option("--assistant-url", help="An OpenAI-compatible server; --assistant is then the model's name there.")
 @click.option("--system", default="", help="The assistant's system message, or @FILE.")
@@ -42,8 +44,9 @@ from humanlm.errors import UsageError
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .jsonl or .parquet file to write.")
-@click.option("--overwrite", is_flag=True, help="Replace the file.")
-@click.option("--dry-run", is_flag=True, help="Say how many messages there would be at most; nobody talks.")
+@click.option("--resume", is_flag=True, help="Go on with interrupted conversations, and hold those again that failed.")
+@click.option("--overwrite", is_flag=True, help="Start anew where OUT is there, finished or not.")
+@click.option("--dry-run", is_flag=True, help="Say what it would take; nobody talks, nothing is written.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     model: str,
@@ -64,6 +67,7 @@ def command(
     concurrency: int,
     device: str,
     out: Path,
+    resume: bool,
     overwrite: bool,
     dry_run: bool,
     as_json: bool,
@@ -72,44 +76,91 @@ def command(
     from humanlm.reading import SUFFIXES
     from humanlm.simulation import Simulator
     from humanlm.simulation.assistants import open_assistant
-    from humanlm.simulation.conversation import StopRules, converse_many, write_transcripts
+    from humanlm.simulation.conversation import StopRules, write_transcripts
     from humanlm.simulation.personas import load_personas
+    from humanlm.simulation.talks import plan_talks, talk_all, unfinished
 
+    if resume and overwrite:
+        raise click.UsageError("--resume and --overwrite exclude each other")
     if out.suffix not in SUFFIXES:
         raise UsageError(f"{out}: write a {' or '.join(SUFFIXES)} file")
-    if out.exists() and not overwrite and not dry_run:
-        raise UsageError(f"{out} is there already: add --overwrite to replace it, or choose another --out")
+    journal = unfinished(out)
+    if not dry_run:
+        _claim(out, journal, resume=resume, overwrite=overwrite)
     known = load_personas(personas, limit=people)
+    told = _text(system)
+    assistant = open_assistant(assistant_name, url=assistant_url, system=told, device=device)
+    simulator = Simulator.load(model, device=device, url=model_url, served_as=served_as)
     if dry_run:
-        count = len(known) * conversations
-        click.echo(
-            f"{count:,} conversations, at most {count * turns:,} messages of people and {count * (turns - 1):,} of the "
-            "assistant; nobody talked, nothing was written"
+        _show(
+            plan_talks(
+                simulator,
+                assistant,
+                known,
+                conversations=conversations,
+                turns=turns,
+                states=states,
+                opening=opening,
+                concurrency=concurrency,
+            ),
+            turns,
+            as_json=as_json,
         )
         return
-    rules = StopRules(turns=turns, said=(*StopRules().said, *stops))
-    assistant = open_assistant(assistant_name, url=assistant_url, system=_text(system), device=device)
-    simulator = Simulator.load(model, device=device, url=model_url, served_as=served_as)
-    with counting("conversations") as progress:
-        exchanges = converse_many(
-            simulator,
-            assistant,
-            known,
-            seeds=range(seed, seed + conversations),
-            concurrency=concurrency,
-            progress=progress,
-            opening=opening,
-            rules=rules,
-            states=states,
-            temperature=temperature,
-        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with counting("conversations") as progress:
+            exchanges = talk_all(
+                simulator,
+                assistant,
+                known,
+                journal=journal,
+                seeds=range(seed, seed + conversations),
+                rules=StopRules(turns=turns, said=(*StopRules().said, *stops)),
+                opening=opening,
+                states=states,
+                temperature=temperature,
+                system=told,
+                concurrency=concurrency,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        stopped = RunError(f"stopped; {journal} keeps what was said: the same command with --resume goes on")
+        stopped.exit_code = 130
+        raise stopped from None
     written = write_transcripts(out, exchanges)
+    journal.unlink()
     ended = Counter(exchange.ended for exchange in exchanges)
     if as_json:
         click.echo(json.dumps({"conversations": len(exchanges), "examples": written, "ended": ended, "out": str(out)}))
         return
     why = ", ".join(f"{count} by {reason}" for reason, count in ended.most_common())
     click.echo(f"{len(exchanges):,} conversations ({why}), {written:,} messages of people: {out}")
+
+
+def _claim(out: Path, journal: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuses to mix with what an earlier run left there."""
+    if overwrite:
+        journal.unlink(missing_ok=True)
+    elif out.exists():
+        raise UsageError(f"{out} is there already: add --overwrite to start anew, or choose another --out")
+    elif journal.exists() and not resume:
+        raise UsageError(
+            f"{journal} holds interrupted conversations: add --resume to go on, or --overwrite to start anew"
+        )
+
+
+def _show(costs: Any, turns: int, *, as_json: bool) -> None:
+    if as_json:
+        told = {side: getattr(costs, side).model_dump(mode="json") for side in ("person", "assistant")}
+        click.echo(json.dumps({**costs._asdict(), **told}))
+        return
+    click.echo(f"{costs.conversations:,} conversations of at most {turns} messages of a person")
+    click.echo(f"people: {cost_words(costs.person)}")
+    click.echo(f"assistant: {cost_words(costs.assistant) or 'nothing to say'}")
+    if costs.seconds is not None:
+        click.echo(f"about {max(1, round(costs.seconds / 60))} min if a hosted model takes 5 s a request")
+    click.echo("nobody talked, nothing was written")
 
 
 def _text(words: str) -> str:

@@ -25,7 +25,13 @@ from humanlm.errors import RunError, UsageError
     type=click.Path(path_type=Path),
     help="Instead of --personas: make --people people whose traits follow the margins in this YAML file.",
 )
-@click.option("--people", type=click.IntRange(min=1), help="Ask at most (or, with --generate, make) so many people.")
+@click.option(
+    "--people",
+    "--limit",
+    "people",
+    type=click.IntRange(min=1),
+    help="Ask at most (or, with --generate, make) so many people.",
+)
 @click.option("--stimulus", "words", multiple=True, help="NAME=TEXT, NAME=@FILE or a text. May be repeated.")
 @click.option("--stimuli", help="A YAML file with a list of {name, text, author, about}.")
 @click.option(
@@ -150,6 +156,8 @@ def _show(cost: Any, *, as_json: bool) -> int:
         f"{cost.replies:,} replies, at most {cost.prompts:,} prompts to the simulator: about {cost.input_tokens:,} tokens in and "
         f"{cost.output_tokens:,} out, {price}"
     )
+    if cost.seconds is not None:
+        click.echo(f"about {max(1, round(cost.seconds / 60))} min if the model takes 5 s a request")
     if cost.coding.calls:
         click.echo(f"coding: {cost_words(cost.coding)}")
     click.echo("nobody was asked, nothing was written")

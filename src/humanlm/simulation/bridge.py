@@ -1,13 +1,15 @@
-"""Between threads, event loops and plain iteration: text that grows in one place and is read in another."""
+"""Between threads, event loops and plain iteration: text that grows in one place and is read in another, work side by side."""
 
 import asyncio
 import queue
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TypeVar
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from typing import Any, TypeVar
 
 from humanlm.llm import loop
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 async def parts(work: Callable[[Callable[[str], None]], Awaitable[T]]) -> AsyncIterator[str | T]:
@@ -63,3 +65,21 @@ def iterate(source: AsyncIterator[T]) -> Iterator[T]:
             yield item  # type: ignore[misc]
     finally:
         running.cancel()
+
+
+async def in_parallel(
+    work: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], most: int
+) -> AsyncGenerator[R, None]:
+    """The results of work on items, as they come; so many at a time, the next begun when one ends."""
+    waiting = deque(items)
+    running: set[asyncio.Task[R]] = set()
+    try:
+        while waiting or running:
+            while waiting and len(running) < most:
+                running.add(asyncio.ensure_future(work(waiting.popleft())))
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()

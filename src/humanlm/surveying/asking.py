@@ -1,8 +1,8 @@
 """Asking everybody everything once: many replies at a time, each written down when it comes, none asked for twice."""
 
 import json
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from humanlm.errors import DataError, ModelError, RunError
 from humanlm.example import Persona, Turn
+from humanlm.files import end_torn_line
 from humanlm.llm import loop
 from humanlm.simulation import Simulator
 from humanlm.simulation.asking import seed_of
+from humanlm.simulation.bridge import in_parallel
 from humanlm.surveying.questions import Stimulus
 
 _FAILURES = 25
@@ -122,50 +124,24 @@ def ask_everybody(
 
     async def all_of_them() -> None:
         nonlocal failed
-        _end_torn_line(file)
+        end_torn_line(file)
         with file.open("a", encoding="utf-8") as out:
-            async for row in in_parallel(one, left, concurrency):
-                out.write(row.model_dump_json() + "\n")
-                out.flush()
-                rows[row.key] = row
-                failed = failed + 1 if row.error else 0
-                if failed >= _FAILURES:
-                    raise RunError(
-                        f"{failed} replies failed one after the other ({row.error}): mend that, then --resume"
-                    )
-                if progress is not None:
-                    progress(len(rows), total)
+            async with aclosing(in_parallel(one, left, concurrency)) as answered:
+                async for row in answered:
+                    out.write(row.model_dump_json() + "\n")
+                    out.flush()
+                    rows[row.key] = row
+                    failed = failed + 1 if row.error else 0
+                    if failed >= _FAILURES:
+                        raise RunError(
+                            f"{failed} replies failed one after the other ({row.error}): mend that, then --resume"
+                        )
+                    if progress is not None:
+                        progress(len(rows), total)
 
     if left:
         loop.run(all_of_them())
     return [rows[person, stimulus.name, sample] for person, stimulus, sample in plan]
-
-
-async def in_parallel(work: Any, items: Iterable[Any], most: int) -> AsyncIterator[Any]:
-    """The results of work on items, as they come; so many at a time, the next begun when one ends."""
-    import asyncio
-
-    waiting = deque(items)
-    running: set[asyncio.Task[Any]] = set()
-    try:
-        while waiting or running:
-            while waiting and len(running) < most:
-                running.add(asyncio.ensure_future(work(waiting.popleft())))
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                yield task.result()
-    finally:
-        for task in running:
-            task.cancel()
-
-
-def _end_torn_line(file: Path) -> None:
-    """A line that a kill cut off must not run into the next one."""
-    if not file.is_file():
-        return
-    content = file.read_bytes()
-    if content and not content.endswith(b"\n"):
-        file.write_bytes(content[: content.rfind(b"\n") + 1])
 
 
 def settings_of(**settings: Any) -> str:

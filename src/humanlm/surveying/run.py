@@ -11,6 +11,7 @@ from humanlm.example import Example, Persona, Turn
 from humanlm.files import appearing_whole, claim_folder, write_whole
 from humanlm.judging.base import Estimate
 from humanlm.simulation import Simulator
+from humanlm.simulation.talks import REQUEST_S, endpoint_of
 from humanlm.states import RESPONSE
 from humanlm.surveying.analysis import Case, Survey, analyse
 from humanlm.surveying.asking import Row, ask_everybody, settings_of
@@ -24,13 +25,14 @@ _FILES = (REPLIES, "replies.parquet", "replies.csv", "survey.json", "settings.js
 
 
 class Cost(NamedTuple):
-    """What a survey would take: the simulator's prompts, and the coder's calls."""
+    """What a survey would take: the simulator's prompts, the time if they go to a server, and the coder's calls."""
 
     replies: int
     prompts: int
     input_tokens: int
     output_tokens: int
     cost_usd: float | None
+    seconds: float | None
     coding: Estimate
 
 
@@ -57,11 +59,15 @@ def plan_cost(
             )
     read = round(characters / 4 / max(1, len(some) * len(stimuli)) * replies)
     written = replies * ((400 if simulator.think else 110) + 20 * (len(asked) - 1))
-    price = getattr(getattr(simulator, "llm", None), "endpoint", None)
-    cost = price.price.cost(read, 0, written) if price is not None and price.price is not None else None
-    local = getattr(simulator, "llm", None) is None
+    endpoint = endpoint_of(simulator)
+    cost: float | None = 0.0
+    seconds = None
+    if endpoint is not None:
+        written += replies * len(asked) * endpoint.reasoning_tokens
+        cost = endpoint.price.cost(read, 0, written) if endpoint.price is not None else None
+        seconds = replies * len(asked) * REQUEST_S / min(endpoint.concurrency, replies)
     coding = coder.estimate(stimuli, len(personas) * samples) if coder else Estimate()
-    return Cost(replies, replies * len(asked), read, written, 0.0 if local else cost, coding)
+    return Cost(replies, replies * len(asked), read, written, cost, seconds, coding)
 
 
 def survey(
