@@ -1,0 +1,96 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from humanlm.errors import RunError, SpendLimitReached
+from humanlm.ledger import Ledger
+from humanlm.llm import Spending, SpendLimits
+from humanlm.llm.providers import resolve
+from humanlm.training.config import TrainConfig
+from humanlm.training.folder import RunFolder
+from humanlm.training.verl.desk import Desk, Share, _worker_number, ledger_file, share_limits, work_folder
+from humanlm.training.verl.rows import SCHEDULE, write_rows
+from tests.training.verl.test_rows import make_rows
+
+
+def ask(file: Path, count: int) -> None:
+    """Books requests that failed: they count, and cost nothing."""
+    ledger = Ledger(file)
+    for _ in range(count):
+        ledger.fail("key", "some/model", "judge", "belief", "refused", 0.1)
+    ledger.flush()
+
+
+def leave(file: Path, limits: SpendLimits) -> int:
+    """How many requests a process gets leave for."""
+    spending, count = Spending(limits, Ledger(file)), 0
+    try:
+        while True:
+            spending.start()
+            spending.end(None)
+            count += 1
+    except SpendLimitReached:
+        return count
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+@pytest.mark.parametrize("spent", [(), (2,), (3, 1, 2), (7, 7)])
+def test_the_limits_of_all_processes_add_up_to_the_runs(tmp_path: Path, processes: int, spent: tuple[int, ...]) -> None:
+    """Whatever was spent before, and by however many processes."""
+    work_folder(tmp_path).mkdir()
+    for number, count in enumerate(spent):
+        ask(ledger_file(tmp_path, number), count)
+    shares = share_limits(tmp_path, SpendLimits(max_calls=11), processes)
+    assert len(shares) == processes
+    had = [leave(ledger_file(tmp_path, number), share) for number, share in enumerate(shares)]
+    assert sum(had) == max(0, 11 - sum(spent))
+    assert max(had) - min(had) <= 1
+    assert [json.loads(json.dumps(share.model_dump())) for share in shares] == json.loads(
+        (tmp_path / "verl/limits.json").read_text(encoding="utf-8")
+    )
+
+
+def test_what_the_other_engine_spent_counts_and_dollars_are_shared(tmp_path: Path) -> None:
+    work_folder(tmp_path).mkdir()
+    ask(RunFolder(tmp_path).ledger, 4)
+    shares = share_limits(tmp_path, SpendLimits(max_calls=10, max_cost=3.0), 2)
+    assert [(share.max_calls, share.max_cost) for share in shares] == [(3, 1.5), (3, 1.5)]
+    assert share_limits(tmp_path, SpendLimits(), 2) == [SpendLimits(), SpendLimits()]
+
+
+def test_processes_share_what_the_server_allows() -> None:
+    endpoint = resolve("some-model", url="http://localhost:1/v1").model_copy(
+        update={"concurrency": 10, "requests_per_minute": 60}
+    )
+    shares = [endpoint.shared(4) for _ in range(4)]
+    assert sum(share.concurrency for share in shares) <= 10
+    assert sum(share.requests_per_minute for share in shares) == 60
+    assert endpoint.shared(1) == endpoint
+    assert endpoint.shared(100).concurrency == 1
+
+
+def test_limits_for_another_number_of_processes_are_refused(
+    make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    import yaml
+
+    config = make_config(judge="rule")
+    work_folder(config.out).mkdir(parents=True)
+    (config.out / "config.yaml").write_text(yaml.safe_dump(config.dump()), encoding="utf-8")
+    write_rows(work_folder(config.out) / SCHEDULE, make_rows(1), 1)
+    with pytest.raises(RunError, match=r"limits\.json: cannot read the judge's limits"):
+        Desk(config.out, Share(0, 2))
+    share_limits(config.out, SpendLimits(), 3)
+    with pytest.raises(RunError, match="divides the judge's limits by 3, but 2 processes judge"):
+        Desk(config.out, Share(0, 2))
+    share_limits(config.out, SpendLimits(), 2)
+    assert Desk(config.out, Share(1, 2)).judge.name == "rule"
+
+
+def test_a_worker_is_known_by_its_name() -> None:
+    assert _worker_number("agent_loop_worker_12_ab12cd34") == 12
+    for name in (None, "", "somebody", "agent_loop_worker_x_1"):
+        with pytest.raises(RunError, match="no agent-loop worker"):
+            _worker_number(name)
