@@ -72,48 +72,40 @@ def content(texts: Any, least: int = 1) -> Array:
     return np.array(found, np.uint64)
 
 
-def many_digits(texts: Any, least: int) -> Array:
-    """Whether each text of a large_string array without nulls holds at least so many ASCII digits."""
-    return _counts(texts, lambda letters: np.flatnonzero(letters - np.uint8(48) < 10)) >= least
+def suspects(texts: Any, least: int) -> tuple[Array, Array]:
+    """Which texts of a large_string array without nulls may hold an address, a link or a handle, and which a number.
 
+    The former have an @, a slash behind a colon or a u, or a full stop behind a w.
 
-def has_links(texts: Any) -> Array:
-    """Whether each text of a large_string array without nulls may hold an address, a link or a handle.
-
-    That is an @, or a slash behind a colon or a u, or a full stop behind a w.
+    Args:
+        texts: Any texts.
+        least: How many ASCII digits a text with a number has at least.
     """
-
-    def places(letters: Array) -> Array:
-        slash, dot = np.flatnonzero(letters == 47), np.flatnonzero(letters == 46)
-        before = letters[slash - 1]  # of the first byte the last one: one look too many, never one too few
-        slash = slash[(before == 58) | (before == 117)]
-        found = [np.flatnonzero(letters == 64), slash, dot[letters[dot - 1] == 119]]
-        return np.sort(np.concatenate(found)) if any(map(len, found)) else found[0]
-
-    return _counts(texts, places) > 0
+    letters, offsets = letters_of(texts)
+    links, digits = np.zeros(len(offsets) - 1, np.int64), np.zeros(len(offsets) - 1, np.int64)
+    for low, high in blocks(offsets):
+        block, bounds = letters[offsets[low] : offsets[high]], offsets[low : high + 1] - offsets[low]
+        places = np.flatnonzero((block - np.uint8(46) < 12) | (block == 64))  # full stop, slash, digits; @
+        found, before = block[places], block[places - 1]  # before the first byte the last one: a look too many at most
+        linking = (found == 64) | ((found == 46) & (before == 119))
+        linking |= (found == 47) & ((before == 58) | (before == 117))
+        digits[low:high] = np.diff(np.searchsorted(places[found - np.uint8(48) < 10], bounds))
+        links[low:high] = np.diff(np.searchsorted(places[linking], bounds))
+    return links > 0, digits >= least
 
 
 def is_loose(texts: Any) -> Array:
     """Whether each text of a large_string array without nulls holds a newline or two spaces in a row."""
-
-    def places(letters: Array) -> Array:
-        space = letters == 32
-        found = letters == 10
-        found[1:] |= space[1:] & space[:-1]
-        return np.flatnonzero(found)
-
-    return _counts(texts, places) > 0
-
-
-def _counts(texts: Any, places: Any) -> Array:
-    """How many of the places that a function finds among a block's bytes lie in each text."""
     letters, offsets = letters_of(texts)
     counts = np.zeros(len(offsets) - 1, np.int64)
     for low, high in blocks(offsets):
-        found = places(letters[offsets[low] : offsets[high]])
+        block = letters[offsets[low] : offsets[high]]
+        space, loose = block == 32, block == 10
+        loose[1:] |= space[1:] & space[:-1]
+        found = np.flatnonzero(loose)
         if len(found):
             counts[low:high] = np.diff(np.searchsorted(found, offsets[low : high + 1] - offsets[low]))
-    return counts
+    return counts > 0
 
 
 def flat(texts: Any) -> Any:

@@ -12,6 +12,7 @@ from humanlm.data.prepare.history import Past
 VERSION = "extractive-1"
 _READ_CHARS = 800
 _WORD = re.compile(r"\w{4,}")
+_SPACES = "".join(letter if letter.isalnum() or letter == "_" else " " for letter in map(chr, range(128)))
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
 _COMMON_TEXT = """
 about above after again also although always another anything around away back because been before being below between
@@ -37,7 +38,7 @@ def extract(past: Past) -> str:
     heads = [text[:_READ_CHARS] for text in past.texts]
     words: Counter[str] = Counter()
     for head in heads:
-        words.update(set(_WORD.findall(head.lower())))
+        words.update(_words(head.lower()))
     least = 2 if len(heads) > 2 else 1
     often = (
         (-count, word) for word, count in words.items() if count >= least and word not in _COMMON and word.isalpha()
@@ -49,6 +50,13 @@ def extract(past: Past) -> str:
         "statistics": _statistics(past, lengths),
     }
     return json.dumps({key: value for key, value in persona.items() if value}, ensure_ascii=False)
+
+
+def _words(text: str) -> set[str]:
+    """The different words of at least four letters."""
+    if text.isascii():  # the same words as the pattern finds, in half the time
+        return {word for word in text.translate(_SPACES).split() if len(word) > 3}
+    return set(_WORD.findall(text))
 
 
 def _manner(texts: Sequence[str]) -> list[str]:

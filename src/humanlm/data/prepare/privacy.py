@@ -24,6 +24,7 @@ _PHONE = re.compile(
     r"|0\d{2,4}[\s/-]\d{3,4}[\s-]?\d{2,6}|0\d{9,10}"  # national with a leading zero
     r")(?![\w-]|[.,]\d)"
 )
+_BEGINS_NUMBER, _BEGINS_ASCII_NUMBER = re.compile(r"[+(\d]"), re.compile("[+(0-9]")
 FEWEST_DIGITS = 7
 """No telephone number has fewer."""
 
@@ -53,7 +54,7 @@ def scrub_patterns(text: str, *, handles: bool = True, digits: bool = True) -> s
         text = _at_signs(text, handles=handles)
     if handles and "u/" in text:
         text = _U_HANDLE.sub("u/someone", text)
-    return _PHONE.sub("[phone]", text) if digits else text
+    return _numbers(text) if digits else text
 
 
 def _at_signs(text: str, *, handles: bool) -> str:
@@ -72,6 +73,16 @@ def _at_signs(text: str, *, handles: bool) -> str:
         if end := after or word:
             done = end.end()
         place = text.find("@", max(done, place + 1))
+    return "".join([*pieces, text[done:]]) if pieces else text
+
+
+def _numbers(text: str) -> str:
+    """Replaces telephone numbers; the pattern is only tried where one can begin, not at every letter."""
+    pieces, done = [], 0
+    for sign in (_BEGINS_ASCII_NUMBER if text.isascii() else _BEGINS_NUMBER).finditer(text):
+        if sign.start() >= done and (number := _PHONE.match(text, sign.start())):
+            pieces += [text[done : number.start()], "[phone]"]
+            done = number.end()
     return "".join([*pieces, text[done:]]) if pieces else text
 
 

@@ -5,9 +5,10 @@ with one record batch a bucket, so a bucket is read back from all pieces without
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from humanlm.data.prepare.config import PrepareConfig, Work
-from humanlm.data.prepare.digests import content, flat, many_digits, number
+from humanlm.data.prepare.digests import Array, content, flat, number, suspects
 from humanlm.data.prepare.privacy import FEWEST_DIGITS, Pseudonyms, is_role, open_scrub, shown_name
 from humanlm.data.raw import part_files
 from humanlm.files import appearing_whole, write_whole
@@ -126,7 +127,8 @@ def scatter(piece: Piece, buckets: int, config: PrepareConfig, key: bytes, work:
     table = pa.concat_tables(_read(file, group) for file, group, _ in piece.groups)
     faults: list[dict[str, Any]] = []
     fields = _Fields(table, piece, faults)
-    columns = _columns(fields, config, Pseudonyms(key))
+    names = _Names(fields, Pseudonyms(key), keep=config.keep_names)
+    columns = _columns(fields, names, config)
     records = pa.table(columns, schema=COLUMNS)
     good = pa.array(fields.good)
     if len(faults):
@@ -134,11 +136,11 @@ def scatter(piece: Piece, buckets: int, config: PrepareConfig, key: bytes, work:
     bucket = (np.asarray(records["h_thread"]) % np.uint64(buckets)).astype(np.int64)
     order = np.argsort(bucket, kind="stable")
     bounds = np.searchsorted(bucket[order], np.arange(buckets + 1))
+    sorted_ = one_batch(records.take(pa.array(order)))
     with appearing_whole(work.file("piece", piece.number)) as part, arrow_writer(part, COLUMNS) as writer:
-        for place in range(buckets):
-            rows = records.take(pa.array(order[bounds[place] : bounds[place + 1]]))
-            writer.write_batch(one_batch(rows))
-    _write_mapping(fields, columns, config, work.file("mapping", piece.number, "parquet"))
+        for low, high in pairwise(bounds.tolist()):
+            writer.write_batch(sorted_.slice(low, high - low))
+    _write_mapping(fields, names, config, work.file("mapping", piece.number, "parquet"))
     write_whole(work.file("faults-read", piece.number, "jsonl"), "".join(json.dumps(fault) + "\n" for fault in faults))
     return len(table)
 
@@ -212,93 +214,126 @@ class _Fields:
             row -= length
 
 
-def _columns(fields: _Fields, config: PrepareConfig, pseudonyms: Pseudonyms) -> dict[str, Any]:
-    count, keep = len(fields.id), config.keep_names
-    scrub = open_scrub(config.scrub, handles=not keep)
-    language = _language() if config.language else None
-    numbers: dict[bytes, dict[str, int]] = {b"id": {}, b"thread": {}, b"user": {}}
-    names: dict[tuple[bytes, str], str] = {}
+class _Coded:
+    """A column of ids: the different ones in the order of their first row, and which stands in each row.
 
-    def digest(kind: bytes, value: str | None) -> int:
-        if not value:
-            return 0
-        known = numbers[kind]
-        if (found := known.get(value)) is None:
-            found = known[value] = number(kind, value)
-        return found
+    Args:
+        values: The ids; None and the empty text are the same.
+    """
 
-    def out(kind: bytes, value: str) -> str:
-        if keep:
-            return value
-        place = (kind, value)
-        if (found := names.get(place)) is None:
-            found = names[place] = pseudonyms.of(kind, value)
-        return found
+    def __init__(self, values: Sequence[str | None]) -> None:
+        known: dict[str, int] = {}
+        codes = [known.setdefault(value or "", len(known)) for value in values]
+        self.values, self.codes = list(known), np.array(codes, np.int64)
 
-    h_id, h_parent, h_thread, h_user = (np.zeros(count, np.uint64) for _ in range(4))
-    raw_texts = flat(fields.table["text"])
-    digits = many_digits(raw_texts, FEWEST_DIGITS).tolist()
-    flags = np.zeros(count, np.uint8)
-    ids, threads, users, shown, author_names = [], [], [], [], []
-    patches: dict[int, str] = {}
-    rows = zip(
-        fields.id,
-        fields.thread,
-        fields.parent,
-        fields.user,
-        fields.author,
-        fields.text,
-        fields.title,
-        fields.kind,
-        strict=True,
-    )
-    for row, (identity, thread, parent, user, author, text, title, kind) in enumerate(rows):
-        identity, thread, text = identity or "", thread or "", text or ""
-        h_id[row], h_parent[row] = digest(b"id", identity), digest(b"id", parent)
-        h_thread[row], h_user[row] = digest(b"thread", thread), digest(b"user", user)
-        ids.append(out(b"id", identity))
-        threads.append(out(b"thread", thread))
-        users.append(out(b"user", user) if user else None)
-        author_names.append(author)
-        shown.append(_shown(user, author, kind, keep, out))
-        body = f"{title}\n\n{text}" if title and title not in text else text
-        numbers_there = digits[row] or (body is not text and sum(map(str.isdigit, title)) >= FEWEST_DIGITS)
-        body = scrub(body, numbers_there)
-        if parent and user and kind != "context" and not (text.isspace() or not text):
-            flags[row] = TARGET
-            if language is not None and language(body) != config.language:
-                flags[row] |= FOREIGN
-        if body is not text:
-            patches[row] = body
-    texts = _patched(raw_texts, patches)
+    def numbers(self, kind: bytes) -> Array:
+        """Each row's digest."""
+        found = np.array([number(kind, value) if value else 0 for value in self.values], np.uint64)
+        return found[self.codes] if len(found) else found
+
+    def first_rows(self) -> list[int]:
+        """Where each of the different ids stands first."""
+        rows: list[int] = np.unique(self.codes, return_index=True)[1].tolist()
+        return rows
+
+
+class _Names:
+    """Ids and names as the dataset will hold them.
+
+    Args:
+        fields: A piece.
+        pseudonyms: Makes them.
+        keep: Whether ids and names stay as they are.
+    """
+
+    def __init__(self, fields: _Fields, pseudonyms: Pseudonyms, *, keep: bool) -> None:
+        self._pseudonyms, self._keep = pseudonyms, keep
+        self.id, self.thread, self.user = _Coded(fields.id), _Coded(fields.thread), _Coded(fields.user)
+        self.ids, self.threads = self._of(b"id", self.id), self._of(b"thread", self.thread)
+        self.users = self._of(b"user", self.user)
+        self._shown: dict[str, str] = {}
+
+    def _of(self, kind: bytes, coded: _Coded) -> list[str | None]:
+        return [
+            None if not value else value if self._keep else self._pseudonyms.of(kind, value) for value in coded.values
+        ]
+
+    def shown(self, fields: _Fields) -> list[str | None]:
+        """Each author as contexts show it: a pseudonym for people, the name of a channel or a role, None for deleted users."""
+        if self._keep:
+            return [author or user for author, user in zip(fields.author, fields.user, strict=True)]
+        people = [name and shown_name(name) for name in self.users]
+        rows = zip(fields.user, self.user.codes.tolist(), fields.author, fields.kind, strict=True)
+        return [people[code] if user else self._nobody(author, kind) for user, code, author, kind in rows]
+
+    def _nobody(self, author: str | None, kind: str) -> str | None:
+        if not author or kind != "context" or is_role(author):
+            return author
+        if author not in self._shown:
+            self._shown[author] = shown_name(self._pseudonyms.of(b"user", author))
+        return self._shown[author]
+
+
+def _columns(fields: _Fields, names: _Names, config: PrepareConfig) -> dict[str, Any]:
+    count = len(fields.id)
+    linked = _Coded(fields.id + fields.parent).numbers(b"id")
+    texts, flags = _texts(fields, config)
+    columns = {
+        name: pa.array(values, pa.large_string()).take(pa.array(coded.codes))
+        for name, values, coded in (
+            ("id", names.ids, names.id),
+            ("thread", names.threads, names.thread),
+            ("user", names.users, names.user),
+        )
+    }
     return {
-        "h_id": h_id,
-        "h_parent": h_parent,
-        "h_thread": h_thread,
-        "h_user": h_user,
+        "h_id": linked[:count],
+        "h_parent": linked[count:],
+        "h_thread": names.thread.numbers(b"thread"),
+        "h_user": names.user.numbers(b"user"),
         "time": fields.time,
         "flags": flags,
         "chars": pc.cast(pc.utf8_length(texts), pa.int32()),
         "h_text": content(texts),
         "place": fields.places,
-        "id": pa.array(ids, pa.large_string()),
-        "thread": pa.array(threads, pa.large_string()),
-        "user": pa.array(users, pa.large_string()),
-        "shown": pa.array(shown, pa.large_string()),
-        "name": pa.array(author_names, pa.large_string()),
+        **columns,
+        "shown": pa.array(names.shown(fields), pa.large_string()),
+        "name": pa.array(fields.author, pa.large_string()),
         "text": texts,
     }
 
 
-def _shown(user: str | None, author: str | None, kind: str, keep: bool, out: Callable[[bytes, str], str]) -> str | None:
-    """The author as contexts show it: a pseudonym for people, the name of a channel or a role, None for deleted users."""
-    if keep:
-        return author or user
-    if user:
-        return shown_name(out(b"user", user))
-    if author and kind == "context" and not is_role(author):
-        return shown_name(out(b"user", author))
-    return author
+def _texts(fields: _Fields, config: PrepareConfig) -> tuple[Any, Array]:
+    """The texts, with titles and without what identifies people, and each record's flags.
+
+    Most texts hold nothing of that: whole columns tell which may, and only those are looked at one by one.
+    """
+    scrub = open_scrub(config.scrub, handles=not config.keep_names)
+    raw = flat(fields.table["text"])
+    links, digits = suspects(raw, FEWEST_DIGITS)
+    some = {"none": np.zeros(len(raw), bool), "patterns": links | digits, "presidio": np.ones(len(raw), bool)}
+    rows = some[config.scrub] | np.fromiter(map(bool, fields.title), bool, len(raw))
+    patches: dict[int, str] = {}
+    for row in np.flatnonzero(rows).tolist():
+        text, title = fields.text[row] or "", fields.title[row]
+        body = f"{title}\n\n{text}" if title and title not in text else text
+        numbers_there = digits[row] or (body is not text and sum(map(str.isdigit, title)) >= FEWEST_DIGITS)
+        body = scrub(body, numbers_there)
+        if body is not text:
+            patches[row] = body
+    flags = np.array(
+        [
+            TARGET if parent and user and kind != "context" and text and not text.isspace() else 0
+            for parent, user, kind, text in zip(fields.parent, fields.user, fields.kind, fields.text, strict=True)
+        ],
+        np.uint8,
+    )
+    if config.language is not None:
+        language = _language()
+        for row in np.flatnonzero(flags).tolist():
+            if language(patches.get(row, fields.text[row])) != config.language:
+                flags[row] |= FOREIGN
+    return _patched(raw, patches), flags
 
 
 def _patched(texts: Any, patches: dict[int, str]) -> Any:
@@ -311,21 +346,15 @@ def _patched(texts: Any, patches: dict[int, str]) -> Any:
     return pc.replace_with_mask(texts, pa.array(mask), pa.array([patches[row] for row in rows], pa.large_string()))
 
 
-def _write_mapping(fields: _Fields, columns: dict[str, Any], config: PrepareConfig, file: Path) -> None:
+def _write_mapping(fields: _Fields, names: _Names, config: PrepareConfig, file: Path) -> None:
     """Pseudonym and id of users, with the names they go by; nothing where names are kept."""
     schema = pa.schema([("kind", pa.string()), ("pseudonym", pa.string()), ("id", pa.string()), ("name", pa.string())])
-    rows: dict[tuple[str, str, str], str | None] = {}
+    rows: list[tuple[str, str | None, str, str | None]] = []
     if not config.keep_names:
-        users = columns["user"].to_pylist()
-        for user, pseudonym, name in zip(fields.user, users, fields.author, strict=True):
-            if user:
-                rows.setdefault(("user", pseudonym, user), name)
-        for kind, pseudonyms, ids in (("thread", columns["thread"], fields.thread), ("id", columns["id"], fields.id)):
-            for pseudonym, identity in zip(pseudonyms.to_pylist(), ids, strict=True):
-                if identity:
-                    rows.setdefault((kind, pseudonym, identity), None)
-    kinds, pseudonyms, ids, names = (
-        (list(column) for column in zip(*((*k, v) for k, v in rows.items()), strict=True)) if rows else ([], [], [], [])
-    )
+        people = zip(names.users, names.user.values, names.user.first_rows(), strict=True)
+        rows += [("user", mark, value, fields.author[row]) for mark, value, row in people if value]
+        for kind, marks, coded in (("thread", names.threads, names.thread), ("id", names.ids, names.id)):
+            rows += [(kind, mark, value, None) for mark, value in zip(marks, coded.values, strict=True) if value]
+    columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], [], []]
     with appearing_whole(file) as part:
-        pq.write_table(pa.table([kinds, pseudonyms, ids, names], schema=schema), part, compression="zstd")
+        pq.write_table(pa.table(columns, schema=schema), part, compression="zstd")
