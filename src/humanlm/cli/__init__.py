@@ -17,6 +17,7 @@ VERBS = {
     "prepare": "Make a dataset: filter, split, personas, privacy, audit.",
     "audit": "What of its held-out part has training seen?",
     "train": "Train a simulator.",
+    "export": "A checkpoint as a plain Hugging Face folder.",
     "evaluate": "Score one simulator.",
     "compare": "Compare evaluated simulators, with intervals.",
     "report": "Make the HTML page of a run or an evaluation.",

@@ -116,10 +116,7 @@ class RunFolder:
         """
         part = self.path / ".model.part"
         shutil.rmtree(part, ignore_errors=True)
-        weights = ("adapter_*",) if rewrite else ()
-        shutil.copytree(checkpoint, part, ignore=shutil.ignore_patterns(*_TRAINER_FILES, *weights))
-        if rewrite:
-            rewrite(checkpoint, part)
+        copy_plain(checkpoint, part, rewrite)
         if self.model.exists():
             shutil.rmtree(self.model)
         part.replace(self.model)
@@ -187,6 +184,21 @@ class RunFolder:
                     f"--resume with another {key.replace('_', ' ')}: the run has {stored.get(key)}, now it is {value}: "
                     "restore what the run began with, or give another --out"
                 )
+
+
+def copy_plain(checkpoint: Path, folder: Path, rewrite: Callable[[Path, Path], None] | None = None) -> None:
+    """Copies a checkpoint without what only a trainer needs.
+
+    Args:
+        checkpoint: In Hugging Face format.
+        folder: May exist.
+        rewrite: Given both, writes other weights into the new folder than the checkpoint's.
+    """
+    weights = ("adapter_*",) if rewrite else ()
+    ignored = shutil.ignore_patterns(*_TRAINER_FILES, *weights)
+    shutil.copytree(checkpoint, folder, ignore=ignored, dirs_exist_ok=True)
+    if rewrite:
+        rewrite(checkpoint, folder)
 
 
 def _append(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -1,0 +1,114 @@
+"""A checkpoint as a plain Hugging Face folder, whatever wrote it."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from humanlm.errors import ModelError, UsageError
+from humanlm.files import claim_folder
+from humanlm.prompts import Prompts
+from humanlm.simulation import ModelCard
+from humanlm.simulation.loading import is_adapter, model_folder
+from humanlm.training.folder import RunFolder, copy_plain
+from humanlm.training.verl.merge import shards_of, write_plain
+
+_STEP = "global_step_"
+_LEVELS = 4
+"""How far above a checkpoint of verl's its run folder may be: RUN/verl/checkpoints/global_step_N/actor."""
+
+
+class Exported(NamedTuple):
+    """What was written.
+
+    Attributes:
+        source: The folder it was made from.
+        kind: ``model``: copied; ``adapters``: merged into their base; ``shards``: put together by verl's merger.
+        card: What the model says about itself; None where nothing of ours was found beside it.
+    """
+
+    source: Path
+    kind: str
+    card: ModelCard | None
+
+
+def export(path: Path, out: Path, *, overwrite: bool = False) -> Exported:
+    """Writes a checkpoint so that ``AutoModelForCausalLM`` and ``Simulator`` load it.
+
+    Args:
+        path: A run folder (its finished model, else its newest checkpoint), a checkpoint of either engine, or a model folder.
+        out: The new folder.
+        overwrite: Remove what is in it.
+
+    Raises:
+        UsageError: The new folder is in use, or a library for the checkpoint is missing.
+        ModelError: There is no checkpoint, or it is not whole.
+    """
+    source = _source(path)
+    if out.resolve() == source.resolve():
+        raise UsageError(f"{out} is the model itself: give another --out")
+    claim_folder(out, overwrite=overwrite)
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        exported = _write(source, part)
+        shutil.rmtree(out)
+        part.replace(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return exported
+
+
+def _write(source: Path, folder: Path) -> Exported:
+    if shards_of(source):
+        write_plain(source, folder)
+        found = _card_near(source)
+        if found is None:
+            return Exported(source, "shards", None)
+        card, prompts = found
+        card = card.model_copy(update={"step": _step(source) or card.step})
+        card.write(folder, prompts)
+        return Exported(source, "shards", card)
+    rewrite = None
+    if is_adapter(source):
+        from humanlm.training.trl.lora import write_merged
+
+        rewrite = write_merged
+    copy_plain(source, folder, rewrite)
+    known = ModelCard.read(source)
+    return Exported(source, "adapters" if rewrite else "model", known[0] if known else None)
+
+
+def _source(path: Path) -> Path:
+    """The folder whose weights are meant.
+
+    Raises:
+        ModelError: There is none.
+    """
+    if not path.is_dir():
+        raise ModelError(f"{path}: no such folder: give a run, a checkpoint or a model folder")
+    if shards_of(path):
+        return path
+    newest = RunFolder(path).newest_checkpoint()
+    if newest and not (path / "model").is_dir():
+        return newest[0]
+    folder = model_folder(path)
+    if folder is None:  # a folder is never a Hub id
+        raise ModelError(f"{path}: not a model folder")
+    return folder
+
+
+def _card_near(checkpoint: Path) -> tuple[ModelCard, Prompts] | None:
+    """Card and prompts of the run that a checkpoint of verl's lies in, from whatever it has published."""
+    for parent in checkpoint.resolve().parents[:_LEVELS]:
+        run = RunFolder(parent)
+        newest = run.newest_checkpoint()
+        for folder in (run.model, *([newest[0]] if newest else [])):
+            if found := ModelCard.read(folder):
+                return found
+    return None
+
+
+def _step(checkpoint: Path) -> int | None:
+    numbers = [part.removeprefix(_STEP) for part in checkpoint.resolve().parts[-2:] if part.startswith(_STEP)]
+    return int(numbers[-1]) if numbers and numbers[-1].isdigit() else None
