@@ -49,6 +49,33 @@ def test_chance_is_what_two_halves_of_the_same_crowd_show():
     assert found.distance.mean < 3 * found.chance
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("shares", [(1, 1, 1, 1, 1), (6, 5, 4, 3, 2)], ids=["equal crowds", "other crowds"])
+def test_the_interval_of_a_distance_holds_the_true_one(shares, ordered):
+    """Sampling alone makes any two crowds differ: percentiles of the resampled distances held the truth in 0 and 67 of 100."""
+    truth = 0.0
+    if shares[0] != shares[-1]:
+        total, level = sum(shares), [0.2] * 5
+        steps = [sum(shares[: n + 1]) / total - sum(level[: n + 1]) for n in range(4)]
+        truth = sum(map(abs, steps)) if ordered else 0.155277
+    hits = 0
+    for world in range(60):
+        rng = random.Random(world)
+        users = [str(n) for n in range(40)]
+        real, simulated = rng.choices("abcde", k=40), rng.choices("abcde", shares, k=40)
+        found = fidelity(real, simulated, users, categories="abcde", ordered=ordered, seed=world).distance
+        low, high = found.ci95
+        assert 0 <= low <= found.mean <= high
+        hits += low <= truth <= high
+    assert hits >= 54
+
+
+def test_draws_of_one_value_say_nothing_of_a_correlation():
+    # Of 27 draws 3 hold one user alone, and rounding alone made an r of them, -1 or 1; any two of these three go up together.
+    found = correlation([0.42, 0.76, 0.84], [0.26, 0.4, 0.51], list("abc"))
+    assert found.ci95 == (found.mean, 1.0)
+
+
 def test_correlation_by_hand():
     # Deviations (-1, 0, 1) and (-1, 1, 0): r = 1/2.
     found = correlation([1.0, 2.0, 3.0, None], [1.0, 3.0, 2.0, 0.5], list("abcd"))

@@ -52,9 +52,12 @@ def correlation(
 
     def statistic(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
         n, sx, sy, sxx, syy, sxy = moments[:, drawn].sum(axis=-1)
+        spread_x, spread_y = n * sxx - sx**2, n * syy - sy**2
+        # a draw in which one side does not vary has no r; what is left of it is rounding
+        flat = (spread_x <= 1e-9 * n * moments[3].sum()) | (spread_y <= 1e-9 * n * moments[4].sum())
         with np.errstate(all="ignore"):
-            result: NDArray[np.float64] = (n * sxy - sx * sy) / np.sqrt((n * sxx - sx**2) * (n * syy - sy**2))
-        return np.clip(result, -1, 1)
+            result: NDArray[np.float64] = (n * sxy - sx * sy) / np.sqrt(spread_x * spread_y)
+        return np.where(flat, np.nan, np.clip(result, -1, 1))
 
     interval = bootstrap_users(statistic, len(names), seed=seed)
     return Estimate(mean=round(r, DIGITS), ci95=interval, n=len(cases), users=len(names), missing=missing)

@@ -97,7 +97,12 @@ def paired_difference(
 
 
 def bootstrap_users(
-    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]], users: int, *, seed: int = 0, resamples: int = 1000
+    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+    users: int,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    observed: float | None = None,
 ) -> tuple[float, float] | None:
     """The 95% percentile interval of any statistic of users; None for fewer than two, or if no draw has a value.
 
@@ -106,6 +111,8 @@ def bootstrap_users(
         users: How many users there are.
         seed: Of the draws.
         resamples: Draws.
+        observed: Of a statistic that sampling alone pushes off (a distance is never negative, so it pushes it up): its value.
+            What resampling adds to it, sampling has added before; the interval is moved back by both.
     """
     import numpy as np
     from scipy import stats
@@ -126,7 +133,7 @@ def bootstrap_users(
     drawn = found.bootstrap_distribution[~np.isnan(found.bootstrap_distribution)]
     if not len(drawn):
         return None
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    low, high = np.quantile(drawn, [0.025, 0.975]) - (0.0 if observed is None else 2 * (drawn.mean() - observed))
     return round(float(low), DIGITS), round(float(high), DIGITS)
 
 

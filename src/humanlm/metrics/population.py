@@ -25,8 +25,10 @@ class Fidelity(BaseModel):
         real: Share of each category among real replies; each user weighs the same.
         simulated: Likewise for the simulated ones.
         distance: Jensen-Shannon distance (base 2, from 0 to 1), or the Wasserstein distance in steps for ordered categories;
-            the interval draws users, real and simulated together.
-        chance: The distance that two halves of the real users themselves show on average: what sampling alone brings about.
+            the interval draws users, real and simulated together, and is freed of what sampling alone adds to a distance: for
+            equal crowds it reaches down to 0.
+        chance: The distance that two halves of the real users themselves show on average: what sampling alone brings about
+            with half as many.
         kind: ``jensen-shannon`` or ``wasserstein``.
     """
 
@@ -90,17 +92,23 @@ def fidelity(
             return area
         return np.nan_to_num(np.asarray(jensenshannon(p, q, base=2, axis=-1)))
 
-    def statistic(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-        return distance(ours[drawn].mean(axis=-2), theirs[drawn].mean(axis=-2))
+    def squared(drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+        return distance(ours[drawn].mean(axis=-2), theirs[drawn].mean(axis=-2)) ** 2
 
     p, q = ours.mean(axis=0), theirs.mean(axis=0)
+    mean, most = float(distance(p, q)), len(kinds) - 1.0 if ordered else 1.0
+    # squared, because what sampling adds to the square is the same wherever the true distance lies
+    interval = bootstrap_users(squared, len(names), seed=seed, resamples=1000, observed=mean**2)
+    if interval is not None:
+        low, high = (round(min(most, max(0.0, end) ** 0.5), DIGITS) for end in interval)
+        interval = min(low, round(mean, DIGITS)), max(high, round(mean, DIGITS))
     return Fidelity(
         categories=kinds,
         real=tuple(round(float(share), DIGITS) for share in p),
         simulated=tuple(round(float(share), DIGITS) for share in q),
         distance=Estimate(
-            mean=round(float(distance(p, q)), DIGITS),
-            ci95=bootstrap_users(statistic, len(names), seed=seed, resamples=1000),
+            mean=round(mean, DIGITS),
+            ci95=interval,
             n=len(cases),
             users=len(names),
             missing=missing,
