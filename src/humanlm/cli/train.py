@@ -36,7 +36,9 @@ _METHODS = "; ".join(f"{method.name}: {method.about}" for method in METHODS.valu
     help="sft-think: who writes the thinking to imitate: rule (the controlled world's), provider/model, or a .jsonl file of it.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The run folder.")
-@click.option("--engine", help="What runs the optimisation: trl.")
+@click.option(
+    "--engine", help="What runs the optimisation: trl (one machine) or verl (Ray, any number of GPUs).  [default: trl]"
+)
 @click.option(
     "--config", "file", type=click.Path(path_type=Path), help="A YAML file of settings, e.g. another run's config.yaml."
 )
@@ -45,6 +47,9 @@ _METHODS = "; ".join(f"{method.name}: {method.about}" for method in METHODS.valu
 )
 @click.option("--device", help="cpu, cuda, or auto: a GPU if there is one.  [default: auto]")
 @click.option("--lora", is_flag=True, help=f"Train LoRA adapters of rank {LORA_RANK} (--set lora=RANK for another).")
+@click.option(
+    "--ray-address", help="--engine verl: a running Ray cluster, e.g. auto; by default one is started for the run."
+)
 @click.option("--vllm", type=click.Choice(["colocate", "server"]), help="Sample rollouts with vLLM.")
 @click.option("--monitor-judge", help="A second judge that is not trained on: warns when the first is gamed.")
 @click.option("--report-to", multiple=True, help="tensorboard, wandb or trackio; repeat for several.")
@@ -94,7 +99,7 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
     from humanlm.training.run import prepare
 
     card = estimate.find_gpu(gpu)
-    plan, facts = prepare(config)
+    plan, facts = prepare(config.model_copy(update={"max_calls": 0}))  # nothing may be asked
     tokenizer, room = load_tokenizer(config.model), config.max_prompt_tokens
 
     def ids(item: Item) -> list[int]:
@@ -110,6 +115,7 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
     judged = [(plan.examples[item.example_index], item.target) for item in plan.items[: estimate.SAMPLED]]
     cost = expected_cost(plan.judge, judged, config.n, calls, plan.judged_states) if plan.judge else Estimate()
     traces = plan.writer.estimate(_used(plan)) if plan.writer else Estimate()
+    cluster = _cluster(plan)
     needs = estimate.needs(config, estimate.shape_of(config.model), of, card, asks_out=cost.calls > 0)
     summary = {
         "config": config.dump(),
@@ -128,6 +134,7 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
         "hours": round(needs.hours(config.steps), 2),
         "assumptions": estimate.ASSUMPTIONS,
         "rendered": rendered,
+        **({"verl": cluster} if cluster else {}),
     }
     if as_json:
         click.echo(json.dumps(summary, indent=1))
@@ -154,8 +161,22 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
     click.echo(f"    if {estimate.ASSUMPTIONS}")
     if needs.gigabytes > card.memory:
         click.echo("    it does not fit: set micro_batch lower, gradient_checkpointing=true, or use --lora")
+    if cluster:
+        click.echo(f"  verl: {cluster['command']}\n--- its configuration ---\n{cluster['yaml']}---")
     click.echo(f"  would write {config.out}; nothing was loaded or written")
     return 0
+
+
+def _cluster(plan: Plan) -> dict[str, str]:
+    """What ``--engine verl`` would start, and with which configuration; nothing for other engines."""
+    if plan.config.engine != "verl":
+        return {}
+    from omegaconf import OmegaConf
+
+    from humanlm.training.verl.engine import describe
+
+    command, settings = describe(plan)
+    return {"command": " ".join(command), "yaml": OmegaConf.to_yaml(settings)}
 
 
 def _used(plan: Plan) -> list[Example]:

@@ -1,31 +1,28 @@
 """The driver of a run on verl: writes what verl needs, starts it, follows it, and fills the run folder as the TRL engine does."""
 
-import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from humanlm.errors import ModelError, RunError, SpendLimitReached, UsageError
+from humanlm.errors import RunError, SpendLimitReached, UsageError
 from humanlm.example import Example
 from humanlm.llm import SpendLimits
-from humanlm.prompts import install_chat_template
-from humanlm.simulation.loading import is_adapter, load_config, load_tokenizer, model_folder, pick_device
+from humanlm.simulation.loading import load_config, pick_device
 from humanlm.training.config import TrainConfig
 from humanlm.training.groups import step_line
 from humanlm.training.monitors import Monitors
-from humanlm.training.plan import Plan, PromptTable, token_limits
+from humanlm.training.plan import Plan, PromptTable, prompt_rooms, token_limits
 from humanlm.training.ranks import Ranks
 from humanlm.training.verl import settings
 from humanlm.training.verl.desk import share_limits
-from humanlm.training.verl.follow import Tail, TailFolder, read_steps, step_numbers, step_seconds
+from humanlm.training.verl.follow import Tail, TailFolder, open_trackers, read_steps, step_numbers, step_seconds
 from humanlm.training.verl.launch import Child, short_folder, verl_command
+from humanlm.training.verl.models import clear, keep, last_words, must_be_there, open_tokenizer, start_of, write_start
 from humanlm.training.verl.names import AGENT, AGENT_LOOP
 from humanlm.training.verl.record import GroupRecord, joined
 from humanlm.training.verl.rows import PromptRow, write_rows
@@ -37,8 +34,12 @@ _SECONDS = 0.2
 _LAST_WORDS = 3000
 
 
-def machine(config: TrainConfig) -> Machine:
+def machine(config: TrainConfig, *, start: bool = True) -> Machine:
     """Where a run takes place.
+
+    Args:
+        config: The run's.
+        start: Whether it is to start now; otherwise its GPUs may be elsewhere.
 
     Raises:
         UsageError: The device is not there, the run was started as several processes, or a setting has no meaning for verl.
@@ -54,7 +55,7 @@ def machine(config: TrainConfig) -> Machine:
     if device == "cpu":
         return Machine("cpu", config.nodes, config.gpus or 1)
     here = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not here and not config.ray_address:
+    if start and not here and not config.ray_address:
         raise UsageError(
             f"device {config.device!r} is not there: use --device cpu, or --ray-address of a cluster that has it"
         )
@@ -74,11 +75,8 @@ class Lengths:
     def __init__(self, plan: Plan) -> None:
         found = getattr(load_config(plan.config.model).get_text_config(), "max_position_embeddings", None)
         positions = int(found) if found else None
-        longest = plan.config.max_prompt_tokens
         self.limits = token_limits(plan.config, plan.prompts, positions)
-        self.rooms = {
-            target: min(longest, positions - limit) if positions else longest for target, limit in self.limits.items()
-        }
+        self.rooms = prompt_rooms(plan.config, self.limits, positions)
 
     @property
     def prompt(self) -> int:
@@ -93,7 +91,7 @@ class Lengths:
 
 def describe(plan: Plan) -> tuple[list[str], Any]:
     """The command that would run and verl's whole configuration; nothing is written."""
-    where = machine(plan.config)
+    where = machine(plan.config, start=False)
     config = plan.config.on(where.device, where.processes)
     return verl_command(WorkFolder(config.out).config), _configuration(plan, config, where, Lengths(plan))
 
@@ -109,18 +107,9 @@ def _configuration(
     decided = settings.translate(
         config, where, prompt=lengths.prompt, response=lengths.response, resume=resume, temp=temp
     )
-    decided["actor_rollout_ref.model.path"] = _start(config)[0]
+    decided["actor_rollout_ref.model.path"] = start_of(config)
     suggestions = settings.suggested(config, where, prompt=lengths.prompt, response=lengths.response)
     return settings.compose(config, decided, suggestions)
-
-
-def _start(config: TrainConfig) -> tuple[str, bool]:
-    """The folder or Hub id that verl begins with, and whether it has yet to be written: adapters are merged first."""
-    folder = model_folder(config.model)
-    if folder is None:
-        return config.model, False
-    merge = is_adapter(folder)
-    return str(WorkFolder(config.out).start if merge else folder.absolute()), merge
 
 
 class Engine:
@@ -141,14 +130,7 @@ class Engine:
         self.config = plan.config.on(self.machine.device, self.machine.processes)
         self.work = WorkFolder(plan.folder.path)
         self.lengths = Lengths(plan)
-        self.tokenizer = load_tokenizer(self.config.model)
-        install_chat_template(self.tokenizer)
-        if self.tokenizer.eos_token_id is None:
-            raise ModelError(
-                f"{self.config.model}: the tokenizer has no end token: set eos_token in tokenizer_config.json"
-            )
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self.tokenizer = open_tokenizer(self.config)
         self.table = PromptTable(plan, self.tokenizer, self.lengths.rooms)
         self.validation = Validation.of(plan, self.tokenizer, self.lengths.rooms)
         _configuration(plan, self.config, self.machine, self.lengths)  # finds wrong keys
@@ -167,11 +149,7 @@ class Engine:
             RunError: verl ended with an error.
         """
         resume = newest[1] if newest else 0
-        if resume and not self.work.checkpoint(resume).is_dir():
-            raise RunError(
-                f"{self.work.checkpoint(resume)} is missing: without it verl cannot go on after step {resume}: "
-                "start anew with --overwrite"
-            )
+        must_be_there(self.work, resume)
         temp = short_folder()
         try:
             self._write(resume, str(temp))
@@ -186,23 +164,12 @@ class Engine:
         from omegaconf import OmegaConf
 
         work, plan = self.work, self.plan
-        for stale in (work.log, work.tokenizer):
-            shutil.rmtree(stale, ignore_errors=True)
-        for file in (work.stop, work.error, work.steps):
-            file.unlink(missing_ok=True)
-        for saved in work.checkpoints.glob("global_step_*"):
-            if saved != work.checkpoint(resume):
-                shutil.rmtree(saved)
-        work.log.mkdir(parents=True)
+        clear(work, resume)
         write_rows(work.schedule, map(self._row, range(len(plan.items))), plan.slots)
         if self.validation:
             write_rows(work.validation, self.validation.rows(self.lengths.limits), len(self.validation))
         self.tokenizer.save_pretrained(work.tokenizer)
-        start, merge = _start(self.config)
-        if merge and not (Path(start) / "config.json").is_file():
-            from humanlm.training.trl.lora import write_merged
-
-            write_merged(Path(str(model_folder(self.config.model))), Path(start))
+        write_start(self.config)
         work.agent.write_text(yaml.safe_dump([{"name": AGENT, "_target_": AGENT_LOOP}]), encoding="utf-8")
         config = _configuration(plan, self.config, self.machine, self.lengths, resume or None, temp)
         share_limits(
@@ -234,7 +201,7 @@ class _Follower:
         self.engine, self.child = engine, child
         self.plan, self.work, self.config = engine.plan, engine.work, engine.config
         self.monitors = Monitors(self.config, self.plan.held_out, self.plan.folder.metrics)
-        self.trackers = _trackers(self.config, self.work)
+        self.trackers = open_trackers(self.config, self.work)
         self.done, self.trouble, self.failed_steps = done, "", 0
         self._raised: GroupRecord | None = None
         self._steps, self._groups = Tail(self.work.steps), TailFolder(self.work.log)
@@ -262,7 +229,7 @@ class _Follower:
                 words if kind == SpendLimitReached.__name__ else f"the judge raised {self._raised.raised}"
             )
         if code and not self.trouble:
-            raise RunError(self._last_words(code))
+            raise RunError(last_words(self.plan, self.work, code))
         return self.trouble
 
     def _read(self) -> None:
@@ -312,7 +279,7 @@ class _Follower:
         if self.trackers:
             self.trackers.log({key: value for key, value in row.items() if isinstance(value, int | float)}, step)
         self.done = step
-        self._keep(step)
+        keep(self.plan, self.work, step, Path("actor", "huggingface"))
         self._break(judged.failures)
 
     def _example(self, number: int) -> Example:
@@ -329,49 +296,6 @@ class _Follower:
         """Asks verl to finish the step, save it and end."""
         self.work.stop.touch()
 
-    def _keep(self, step: int) -> None:
-        """Makes a checkpoint of the run folder from verl's, if it has saved this step."""
-        latest = self.work.checkpoints / "latest_checkpointed_iteration.txt"
-        saved = self.work.checkpoint(step)
-        if not saved.is_dir() or not latest.is_file() or int(latest.read_text(encoding="utf-8") or 0) < step:
-            return
-        folder = self.plan.folder
-        staged = folder.staging / f"checkpoint-{step}"
-        shutil.rmtree(staged, ignore_errors=True)
-        shutil.copytree(saved / "actor" / "huggingface", staged, copy_function=_move_weights)
-        card = self.plan.card.model_copy(update={"step": step})
-        folder.commit_checkpoint(step, card, self.plan.prompts, self.config.keep_checkpoints)
-        folder.add_point(step, tuple(self.plan.prompts.states))
-        for old in self.work.checkpoints.glob("global_step_*"):
-            number = int(old.name.rpartition("_")[2])
-            if number <= step and not (folder.checkpoints / f"step-{number}").is_dir():
-                shutil.rmtree(old)
-
-    def _last_words(self, code: int) -> str:
-        words = f"exit status {code}"
-        with suppress(OSError, ValueError, KeyError):
-            words = str(json.loads(self.work.error.read_text(encoding="utf-8"))["words"])
-        if self.plan.folder.newest_checkpoint():
-            return f"verl ended with an error ({words}); its words are in {self.work.output}: go on with --resume"
-        return f"verl ended with an error ({words}): its words are in {self.work.output}"
-
-
-def _move_weights(source: str, target: str) -> str:
-    """Weights are not needed twice: verl goes on from its shards."""
-    if source.endswith(".safetensors"):
-        return str(shutil.move(source, target))
-    return str(shutil.copy2(source, target))
-
 
 def _finite(value: Any) -> bool:
     return value is not None and math.isfinite(value)
-
-
-def _trackers(config: TrainConfig, work: WorkFolder) -> Any:
-    """verl's door to the trackers, for the same numbers that the TRL engine hands them; None for none."""
-    if not config.report_to:
-        return None
-    from verl.utils.tracking import Tracking
-
-    os.environ.setdefault("TENSORBOARD_DIR", str(work.run / "tensorboard"))
-    return Tracking("humanlm", work.run.name, list(config.report_to), config={"trainer": config.dump()})

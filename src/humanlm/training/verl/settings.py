@@ -1,7 +1,6 @@
 """TrainConfig in verl's words. Every setting is translated, used by our own code, or refused by name."""
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -131,6 +130,7 @@ def translate(
     values: dict[str, Any] = {
         "algorithm.adv_estimator": ESTIMATOR,
         "algorithm.use_kl_in_reward": False,
+        "algorithm.rollout_correction": None,  # its numbers cannot be had of a step in which no group was judged
         "data.train_files": str(work.schedule),
         "data.val_files": str(work.validation if config.validate_split else work.schedule),
         "data.train_batch_size": config.groups,
@@ -252,25 +252,23 @@ def environment(work: WorkFolder, *, cpu: bool) -> dict[str, str]:
     modules = ["humanlm.training.verl.plugin", *(["humanlm.training.verl.cpu"] if cpu else [])]
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "HYDRA_FULL_ERROR": "1", "TOKENIZERS_PARALLELISM": "false"}
     threads = {"OMP_NUM_THREADS": "1"} if cpu else {}
-    return (
-        quiet
-        | threads
-        | {
-            "HUMANLM_RUN": str(work.run),
-            "VERL_USE_EXTERNAL_MODULES": ",".join(modules),
-            "VERL_FILE_LOGGER_PATH": str(work.steps),
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path for path in sys.path if path)),  # for a judge of one's own
-        }
-    )
+    own = (
+        {"PYTHONPATH": os.environ["PYTHONPATH"]} if os.environ.get("PYTHONPATH") else {}
+    )  # where a judge's class may lie
+    paths = {"HUMANLM_RUN": str(work.run), "VERL_FILE_LOGGER_PATH": str(work.steps)}
+    return quiet | threads | own | paths | {"VERL_USE_EXTERNAL_MODULES": ",".join(modules)}
 
 
-def compose(config: TrainConfig, decided: Mapping[str, Any], suggestions: Mapping[str, Any]) -> Any:
+def compose(
+    config: TrainConfig, decided: Mapping[str, Any], suggestions: Mapping[str, Any], base: str = "ppo_trainer"
+) -> Any:
     """verl's whole configuration: its defaults, then what we suggest, what the user says in ``verl``, and what we decide.
 
     Args:
         config: The run's.
         decided: From :func:`translate`.
         suggestions: From :func:`suggested`.
+        base: Which of verl's configurations to begin with.
 
     Returns:
         An OmegaConf ``DictConfig``.
@@ -288,7 +286,7 @@ def compose(config: TrainConfig, decided: Mapping[str, Any], suggestions: Mappin
     from omegaconf import OmegaConf, open_dict
 
     with initialize_config_dir(f"{spec.submodule_search_locations[0]}/trainer/config", version_base=None):
-        whole = hydra_compose("ppo_trainer")
+        whole = hydra_compose(base)
     known = set(_keys(OmegaConf.to_container(whole, resolve=False)))
     extra = dict(flat(config.verl))
     for key in extra:
@@ -305,7 +303,7 @@ def compose(config: TrainConfig, decided: Mapping[str, Any], suggestions: Mappin
 def _check_extra(key: str, decided: Mapping[str, Any], known: set[str]) -> None:
     if key.startswith(_LEGACY):
         raise UsageError(f"verl.{key}: verl's trainer does not heed it any more, or humanlm relies on it: leave it out")
-    if key in decided:
+    if any(f"{one}.".startswith(f"{key}.") for one in decided):
         raise UsageError(f"verl.{key} is decided by humanlm's own settings (see --dry-run): set those instead")
     if key not in known and not key.startswith(_OPEN):
         raise unknown_name("setting in verl", key, sorted(known))

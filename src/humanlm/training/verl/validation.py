@@ -1,11 +1,12 @@
 """Prompts that are judged now and then and never trained on."""
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Self
 
+from humanlm.errors import DataError
 from humanlm.example import Example
 from humanlm.judging.base import Judge
 from humanlm.reading import load_examples
@@ -42,8 +43,6 @@ class Validation:
         config = plan.config
         if not config.validate_split or plan.judge is None:
             return None
-        import random
-
         examples = load_examples(config.data, config.validate_split, None)
         random.Random(derive_seed(config.seed, "validation")).shuffle(examples)
         targets = list(target_weights(config.chosen, config, tuple(plan.prompts.states)))
@@ -95,19 +94,13 @@ class Validation:
             missing[target] += 1
         for group, scores in zip(judged.groups, judged.scores, strict=True):
             missing[group.target] -= scores[0] is not None
-        values |= {f"val/missing/{target}": count for target, count in missing.items() if count}
-        best = [
-            max(score for score in scores if score is not None) for scores in judged.scores if scores[0] is not None
-        ]
-        return values | ({"val/best_of_group": fmean(best)} if best else {})
+        return values | {f"val/missing/{target}": count for target, count in missing.items() if count}
 
 
 def _cover(
     examples: Sequence[Example], targets: Sequence[str], judge: Judge, count: int
 ) -> Iterator[tuple[Example, str]]:
     """Pairs that the judge can judge: each example once with one target, then with the next, until there are enough."""
-    from humanlm.errors import DataError
-
     found = 0
     for turn in range(len(targets)):
         for place, example in enumerate(examples):
