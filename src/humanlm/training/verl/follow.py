@@ -1,9 +1,13 @@
 """The driver's ear: what verl and the agent loops write while they run, step by step, into the run folder's own form."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from humanlm.training.config import TrainConfig
+from humanlm.training.verl.work import WorkFolder
 
 
 class Tail:
@@ -60,7 +64,7 @@ _NAMES = {
 
 
 def read_steps(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """verl's own log, a line a step: the step counted from 1, and its numbers by verl's names."""
+    """The log of verl's trainer, a line a step: the step counted from 1, and its numbers by verl's names."""
     for line in lines:
         row = json.loads(line)
         if "actor/grad_norm" in row["data"]:  # else it is a validation before the first step
@@ -87,3 +91,13 @@ def step_seconds(data: dict[str, Any], judge: float) -> dict[str, float]:
     """
     rollout, whole = float(data.get("timing_s/gen", 0.0)), float(data.get("timing_s/step", 0.0))
     return {"seconds/rollout": rollout, "seconds/judge": judge, "seconds/update": max(0.0, whole - rollout)}
+
+
+def open_trackers(config: TrainConfig, work: WorkFolder) -> Any:
+    """Trackers, through verl's door, for the same numbers that the TRL engine hands them; None for none."""
+    if not config.report_to:
+        return None
+    from verl.utils.tracking import Tracking
+
+    os.environ.setdefault("TENSORBOARD_DIR", str(work.run / "tensorboard"))
+    return Tracking("humanlm", work.run.name, list(config.report_to), config={"trainer": config.dump()})

@@ -6,8 +6,8 @@ from humanlm.training.verl import estimator  # noqa: F401 - registers it
 
 
 def _no_trl() -> bool:
-    """Verl patches a class of TRL's for critics, which TRL 1.16 no longer has and a run without a critic does not need."""
+    """The trainer patches a class of TRL's for critics, which TRL 1.16 no longer has and a run without a critic does not need."""
     return False
 
 
-import_utils.is_trl_available = _no_trl
+import_utils.is_trl_available = _no_trl  # type: ignore[assignment]

@@ -109,7 +109,7 @@ def translate(
     resume: int | None = None,
     temp: str | None = None,
 ) -> dict[str, Any]:
-    """verl's settings by dotted key, as far as they follow from ours.
+    """The settings of verl by dotted key, as far as they follow from ours.
 
     Args:
         config: With everything filled in that the machine decides.
@@ -234,7 +234,7 @@ def translate(
 
 
 def suggested(config: TrainConfig, machine: Machine, *, prompt: int, response: int) -> dict[str, Any]:
-    """verl's settings that we only suggest: what is given in ``verl`` wins over them."""
+    """The settings of verl that we only suggest: what is given in ``verl`` wins over them."""
     if machine.device == "cpu":
         return {}
     rollout = "actor_rollout_ref.rollout"
@@ -262,7 +262,7 @@ def environment(work: WorkFolder, *, cpu: bool) -> dict[str, str]:
 def compose(
     config: TrainConfig, decided: Mapping[str, Any], suggestions: Mapping[str, Any], base: str = "ppo_trainer"
 ) -> Any:
-    """verl's whole configuration: its defaults, then what we suggest, what the user says in ``verl``, and what we decide.
+    """The whole configuration of verl: its defaults, then what we suggest, what the user says in ``verl``, and what we decide.
 
     Args:
         config: The run's.

@@ -13,15 +13,15 @@ from humanlm.training.verl.work import WorkFolder
 _SECONDS = 0.2
 
 
-class StopAndSave(CheckpointCallback):  # type: ignore[misc]
-    """verl's checkpoint callback, in the trainer's process. It looks out for ``RUN/verl/stop`` and turns it into settings.
+class StopAndSave(CheckpointCallback):
+    """A callback of verl's, in its trainer's process. It looks out for ``RUN/verl/stop`` and turns it into settings.
 
-    verl reads ``save_freq`` and ``total_epochs`` anew in every step: saving every step from now on, and no further epoch once this
-    step is saved, is a stop after the step that is under way.
+    The trainer reads ``save_freq`` and ``total_epochs`` anew in every step: to save every step from now on and to have no further
+    epoch once this step is saved, is to stop after the step that is under way.
     """
 
     def __init__(self, config: Any = None) -> None:
-        super().__init__(config)
+        super().__init__(config)  # type: ignore[no-untyped-call]
         self._stop = WorkFolder(Path(os.environ["HUMANLM_RUN"])).stop
         threading.Thread(target=self._watch, daemon=True).start()
 

@@ -1,8 +1,8 @@
 """verl without a GPU: a platform and a rollout server, for tests and for trying things out.
 
-Every Ray process loads this package through ``VERL_USE_EXTERNAL_MODULES``, before verl asks for its platform. It uses verl's
-registries; four things have none and are set outright, here and nowhere else: the table of rollout classes, the backend string of the
-process group (verl makes ``cpu:gloo,cpu:gloo``, which torch refuses), and the pinned memory of the reference model.
+Every process loads this package through ``VERL_USE_EXTERNAL_MODULES``, before verl asks for its platform. It uses the registries
+of verl. Three things have none and are set outright, here and nowhere else: the table of rollout classes, the backends of the
+process group (torch refuses the ``cpu:gloo,cpu:gloo`` that comes out), and the pinned memory of the reference model.
 """
 
 import os
@@ -36,7 +36,7 @@ def _install() -> None:
     in_ray = distributed.initialize_global_process_group_ray
 
     def start_in_ray(timeout_second: int | None = None, backend: str | None = None) -> None:
-        in_ray(timeout_second, backend or "cpu:gloo")
+        in_ray(timeout_second, backend or "cpu:gloo")  # type: ignore[no-untyped-call]
 
     def start_by_torchrun(timeout_second: int = 36000) -> tuple[int, int, int]:
         torch.distributed.init_process_group("cpu:gloo", timeout=timedelta(seconds=timeout_second))

@@ -1,4 +1,5 @@
 """verl's platform interface over a CPU: most of what an accelerator has to answer is nothing here."""
+# ruff: noqa: D102 - what the methods are for stands in the interface
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,7 @@ class _Module(ModuleType):
 
 
 @PlatformRegistry.register(platform="cpu")
-class CPUPlatform(PlatformBase):  # type: ignore[misc]
+class CPUPlatform(PlatformBase):
     """One CPU as the accelerator of every process."""
 
     device_name = "cpu"

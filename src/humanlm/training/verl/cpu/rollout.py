@@ -106,14 +106,14 @@ class Server:
     release_kv_cache = resume_kv_cache = start_profile = stop_profile = nothing
 
 
-class CPUReplica(RolloutReplica):  # type: ignore[misc]
+class CPUReplica(RolloutReplica):
     """Starts one server."""
 
     async def launch_servers(self) -> None:
         """Makes the actor and waits until it can answer."""
-        model = omega_conf_to_dataclass(self.model_config)
-        options = {"num_cpus": 0, "max_concurrency": self.max_concurrency}
-        server = (
+        model: Any = omega_conf_to_dataclass(self.model_config)  # type: ignore[arg-type]
+        options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": self.max_concurrency}
+        server: Any = (
             ray.remote(Server)
             .options(name=_name(self.replica_rank), **options)
             .remote(model.local_path, model.local_tokenizer_path, self.config.response_length)
@@ -123,7 +123,7 @@ class CPUReplica(RolloutReplica):  # type: ignore[misc]
         self._server_address = f"cpu-{self.replica_rank}:0"
 
 
-class CPURollout(BaseRollout):  # type: ignore[misc]
+class CPURollout(BaseRollout):
     """The actor's side: hands its weights to the server after every update."""
 
     def __init__(self, config: Any, model_config: Any, device_mesh: Any, replica_rank: int = -1, **more: Any) -> None:

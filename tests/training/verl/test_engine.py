@@ -1,0 +1,286 @@
+"""Whole runs through verl's own trainer, Ray, FSDP and weight sync on a CPU. Each start takes half a minute, so runs are shared."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from humanlm.reading import write_examples
+from humanlm.simulation import Simulator
+from humanlm.states import RESPONSE, STATES
+from humanlm.training.folder import RunFolder
+from tests.training.conftest import SECRET, lasting, make_examples, weights
+from tests.training.verl.judges import WRITTEN
+
+pytest.importorskip("verl")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+ROOT = Path(__file__).parents[3]
+
+
+class Runs:
+    """Starts `humanlm train` as a person does, in a process of its own."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder, self.model = folder, model
+        for split in ("train", "val"):
+            write_examples(folder / "data" / f"{split}.jsonl", make_examples(10))
+
+    def start(self, name: str, *words: str, **settings: Any) -> subprocess.Popen[str]:
+        usual = {
+            "method": "humanlm",
+            "engine": "verl",
+            "data": str(self.folder / "data"),
+            "model": str(self.model),
+            "judge": "tests.training.verl.judges:Words",
+            "out": str(self.folder / name),
+            "device": "cpu",
+            "steps": 4,
+            "groups": 4,
+            "lr": 1e-2,
+            "beta": 0.0,
+            "temperature": 1.0,
+            "prompts": "world",
+            "max_tokens": dict.fromkeys(STATES, 6) | {RESPONSE: 10},
+            "save_every": 2,
+            "samples_every": 1,
+        }
+        file = self.folder / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(usual | settings), encoding="utf-8")
+        environment = os.environ | {"PYTHONPATH": str(ROOT), WRITTEN: str(self.folder / f"{name}.requests")}
+        command = [
+            sys.executable,
+            "-m",
+            "humanlm",
+            "train",
+            (usual | settings)["method"],
+            "--config",
+            str(file),
+            *words,
+        ]
+        return subprocess.Popen(
+            command,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def run(self, name: str, *words: str, **settings: Any) -> tuple[int, str]:
+        with self.start(name, *words, **settings) as process:
+            said, _ = process.communicate(timeout=400)
+        return process.returncode, said
+
+
+def await_step(run: Path, step: int, process: "subprocess.Popen[str]") -> None:
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        if len(RunFolder(run).metrics()) >= step:
+            return
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        time.sleep(0.1)
+    raise AssertionError(f"no step {step} in time")
+
+
+def of_run(run: Path) -> list[psutil.Process]:
+    """The processes that a run has started, wherever they stand."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get("HUMANLM_RUN") == str(run):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def assert_nothing_left(run: Path) -> None:
+    end = time.monotonic() + 45
+    while (left := of_run(run)) and time.monotonic() < end:
+        time.sleep(0.5)
+    assert not left, [process.cmdline()[:3] for process in left]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Runs:
+    return Runs(tmp_path_factory.mktemp("verl"), tiny_model)
+
+
+@pytest.fixture(scope="module")
+def whole(runs: Runs) -> Path:
+    """15 steps of two training processes and two judging ones, never interrupted."""
+    settings = {
+        "gpus": 2,
+        "agent_workers": 2,
+        "steps": 15,
+        "judge": "tests.training.verl.judges:Written",
+        "beta": 0.001,
+    }
+    validated = {"validate_split": "val", "validate_every": 5, "validate_limit": 7}
+    code, said = runs.run("whole", **settings, **validated, save_every=15, samples_groups=99)
+    assert code == 0, said
+    return runs.folder / "whole"
+
+
+def test_the_judge_sees_whole_groups_of_the_schedule(whole: Path, runs: Runs) -> None:
+    """Two processes judge, two train: a group is never split, and every one of them is seen once."""
+    seen = [json.loads(line) for line in (runs.folder / "whole.requests").read_text(encoding="utf-8").splitlines()]
+    assert {len(group["replies"]) for group in seen} == {4}
+    assert len(seen) == 15 * 4 + 3 * 7
+    samples = [json.loads(line) for line in (whole / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(samples) == 15 * 4
+    assert len({file.name.partition("-")[0] for file in (whole / "verl" / "log").glob("*.jsonl")}) == 2
+
+
+def test_rollouts_come_from_the_policy_that_learns(whole: Path) -> None:
+    """The log probabilities of the rollouts' server are the trainer's own, also after 14 updates: weights are kept in step."""
+    correlations = [row["rollout_actor_corr"] for row in RunFolder(whole).metrics()]
+    assert len(correlations) == 15
+    assert min(correlations) > 0.98
+
+
+def test_the_reward_rises(whole: Path) -> None:
+    rewards = [row["reward"] for row in RunFolder(whole).metrics()]
+    assert fmean(rewards[-4:]) > 2 * fmean(rewards[:4])
+
+
+def test_validation_stands_in_the_run_and_is_not_learnt_from(whole: Path) -> None:
+    rows = RunFolder(whole).metrics()
+    validated = [row for row in rows if "val/reward" in row]
+    assert [row["step"] for row in validated] == [5, 10, 15]
+    assert all(sum(value for key, value in row.items() if key.startswith("val/groups/")) == 7 for row in validated)
+    assert not any(key.startswith("val/missing") for key in validated[0])
+    assert all(row["rollouts"] == 16 for row in rows)
+
+
+def test_the_run_folder_is_that_of_the_other_engine(whole: Path, runs: Runs) -> None:
+    code, said = runs.run("trl", engine="trl", steps=2, beta=0.001)
+    assert code == 0, said
+    mine, other = whole, runs.folder / "trl"
+    for file in ("config.yaml", "run.json", "metrics.jsonl", "samples.jsonl", "checkpoints.jsonl"):
+        assert (mine / file).is_file() == (other / file).is_file(), file
+    row, theirs = RunFolder(mine).metrics()[0], RunFolder(other).metrics()[0]
+    by_target = re.compile("|".join((*STATES, RESPONSE, "voiced")))
+    names = {key for key in theirs if not by_target.search(key)}
+    assert names <= set(row)
+    assert {key for key in row if not by_target.search(key)} - names <= {"rollout_actor_corr", "refilled_groups"}
+    samples = [json.loads((run / "samples.jsonl").read_text(encoding="utf-8").splitlines()[0]) for run in (mine, other)]
+    assert list(samples[0]) == list(samples[1])
+    cards = [json.loads((run / "model" / "humanlm.json").read_text(encoding="utf-8")) for run in (mine, other)]
+    assert {key for key in cards[0] if cards[0][key] != cards[1][key]} <= {"step", "judge"}
+    assert {file.name for file in (other / "model").iterdir()} <= {file.name for file in (mine / "model").iterdir()}
+
+
+def test_the_model_answers_and_its_weights_are_the_last_checkpoints(whole: Path) -> None:
+    reply = Simulator.load(str(whole), device="cpu").respond(make_examples(1)[0])
+    assert isinstance(reply.text, str)
+    last = whole / "checkpoints" / "step-15"
+    assert (last / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
+    shards = whole / "verl" / "checkpoints" / "global_step_15" / "actor"
+    assert len(list(shards.glob("model_world_size_2_rank_*.pt"))) == 2
+    assert not list(shards.rglob("*.safetensors"))  # stored once
+
+
+def test_nothing_outlives_a_run_and_no_text_is_logged(whole: Path) -> None:
+    assert_nothing_left(whole)
+    said = (whole / "verl" / "verl.log").read_text(encoding="utf-8", errors="replace")
+    assert SECRET not in said
+    temp = yaml.safe_load((whole / "verl" / "config.yaml").read_text(encoding="utf-8"))["ray_kwargs"]["ray_init"][
+        "_temp_dir"
+    ]
+    assert not Path(temp).exists()
+
+
+def test_stopped_killed_and_resumed_is_the_whole_run(runs: Runs) -> None:
+    """SIGTERM lets the step be finished and saved; after SIGKILL of the driver nothing runs on; only missing steps are run."""
+    settings = {"steps": 6, "save_every": 4}
+    code, said = runs.run("straight", **settings)
+    assert code == 0, said
+    run = runs.folder / "broken"
+    with runs.start("broken", **settings) as process:
+        await_step(run, 1, process)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    (stopped,) = (int(found) for found in re.findall(r"stopped; step (\d+) is saved: go on with --resume", said))
+    assert stopped < 6
+    assert [row["step"] for row in RunFolder(run).metrics()] == list(range(1, stopped + 1))
+    assert_nothing_left(run)
+
+    with runs.start("broken", "--resume", **settings) as process:
+        await_step(run, max(4, stopped + 1), process)
+        process.send_signal(signal.SIGKILL)
+    assert_nothing_left(run)
+    saved = RunFolder(run).newest_checkpoint()
+    assert saved is not None
+
+    code, said = runs.run("broken", "--resume", **settings)
+    assert code == 0, said
+    steps = [
+        json.loads(line)["step"] for line in (run / "verl" / "steps.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert steps == list(range(saved[1] + 1, 7))
+    rows, expected = map(lasting, RunFolder(run).metrics()), map(lasting, RunFolder(runs.folder / "straight").metrics())
+    for row, other in zip(rows, expected, strict=True):
+        assert row == pytest.approx(other, rel=1e-3, abs=1e-4)
+    ours, theirs = weights(run / "model"), weights(runs.folder / "straight" / "model")
+    assert all((ours[name] - theirs[name]).abs().max() < 1e-3 for name in theirs)
+
+
+def test_a_judge_that_is_down_ends_the_run_without_a_change(runs: Runs) -> None:
+    code, said = runs.run("down", judge="tests.training.verl.judges:Down", max_failed_steps=2, steps=9)
+    assert code == 1
+    words = r"no group could be judged in \d steps in a row \(the judge says: no verdict.*; step \d is saved: go on with --resume"
+    assert re.search(words, said), said
+    rows = RunFolder(runs.folder / "down").metrics()
+    assert 2 <= len(rows) < 6
+    assert all(row["skipped"] and row["dropped_groups"] == 4 and row["reward"] is None for row in rows)
+    start, now = weights(runs.model), weights(sorted((runs.folder / "down" / "checkpoints").glob("step-*"))[-1])
+    assert all((start[name] == now[name]).all() for name in start)
+
+
+def test_a_target_without_verdicts_is_marked_and_the_rest_learns(runs: Runs) -> None:
+    """The judge fails for one target: its groups are sampled once more, then leave the update; validation says so."""
+    settings = {"validate_split": "val", "validate_every": 3, "validate_limit": 7, "steps": 3, "groups": 8}
+    code, said = runs.run("goals", judge="tests.training.verl.judges:NoGoals", **settings)
+    assert code == 0, said
+    rows = RunFolder(runs.folder / "goals").metrics()
+    failed = sum(row.get("groups/goal", 0) for row in rows)
+    assert failed > 0
+    assert sum(row["dropped_groups"] for row in rows) == failed
+    assert sum(row["refilled_groups"] for row in rows) >= 1
+    assert all("reward/goal" not in row and row["reward"] is not None for row in rows)
+    assert rows[-1]["val/missing/goal"] == 1
+    assert "val/reward/goal" not in rows[-1]
+    assert rows[-1]["val/reward/belief"] is not None
+    start, now = weights(runs.model), weights(runs.folder / "goals" / "model")
+    assert any((start[name] != now[name]).any() for name in start)
+
+
+def test_traces_are_credited_in_the_world(runs: Runs) -> None:
+    """humanlm-trace on the controlled world, as the README starts it."""
+    world = runs.folder / "world"
+    made = subprocess.run(
+        [sys.executable, "-m", "humanlm", "world", "make", "--out", str(world), "--users", "6"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 0, made.stderr
+    code, said = runs.run(
+        "trace", method="humanlm-trace", data=str(world), judge="rule", steps=2, max_tokens={RESPONSE: 24}, prompts=None
+    )
+    assert code == 0, said
+    rows = RunFolder(runs.folder / "trace").metrics()
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(row["groups/response"] == 4 for row in rows)
