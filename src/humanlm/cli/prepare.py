@@ -12,9 +12,11 @@ import click
 
 from humanlm.data.prepare import PrepareConfig, Prepared, persona_cost, prepare
 from humanlm.data.prepare.config import ALLOWED, private_folder
+from humanlm.data.raw import is_complete
 from humanlm.errors import UsageError
 from humanlm.llm import SpendLimits
 
+_SCRUBS = ("patterns", "presidio", "none")
 _PERSONAS = ("extractive", "none", "paper")
 
 
@@ -58,10 +60,9 @@ _PERSONAS = ("extractive", "none", "paper")
 @click.option("--keep-names", is_flag=True, help="Keep ids and names as they are.")
 @click.option(
     "--scrub",
-    type=click.Choice(["patterns", "presidio", "none"]),
     default="patterns",
     show_default=True,
-    help="Who removes addresses, numbers, links and handles from texts.",
+    help="Who removes addresses, numbers, links and handles from texts: patterns, presidio[:SPACY_MODEL] or none.",
 )
 @click.option(
     "--key", type=click.Path(path_type=Path), help="File with the key of pseudonyms.  [default: OUT.private/key]"
@@ -86,6 +87,10 @@ def command(raw: Path, out: Path, as_json: bool, dry_run: bool, **options: Any) 
     key, resume, overwrite = options.pop("key"), options.pop("resume"), options.pop("overwrite")
     limits = SpendLimits(max_cost=options.pop("max_cost"), max_calls=options.pop("max_calls"))
     config = _config(options)
+    if is_complete(raw) is False:
+        click.echo(
+            f"{raw}: this collection is not complete; what is there is prepared (--resume collects the rest)", err=True
+        )
     if dry_run:
         return _dry_run(raw, config, workers, as_json)
     with _bars() as listener:
@@ -115,6 +120,9 @@ def _config(options: dict[str, Any]) -> PrepareConfig:
     except ValueError as error:
         raise UsageError("--shares: expected three numbers with commas, e.g. 0.9,0.02,0.08") from error
     persona, url = options.pop("persona"), options["persona_url"]
+    kind, _, model = options.pop("scrub").partition(":")
+    if kind not in _SCRUBS or (model and kind != "presidio"):
+        raise UsageError(f"--scrub {kind}: give patterns, presidio, presidio:SPACY_MODEL or none")
     more: dict[str, Any] = {"persona": persona}
     if persona.startswith("fixed:"):
         more = {"persona": "fixed", "persona_text": persona.removeprefix("fixed:")}
@@ -128,7 +136,7 @@ def _config(options: dict[str, Any]) -> PrepareConfig:
             )
         more = {"persona": "model", "persona_model": persona}
     try:
-        return PrepareConfig(shares=shares, **{**options, **more})
+        return PrepareConfig(shares=shares, scrub=kind, scrub_model=model or None, **{**options, **more})
     except ValidationError as error:
         first = error.errors()[0]
         place = "--" + str(first["loc"][0]).replace("_", "-") + ": " if first["loc"] else ""

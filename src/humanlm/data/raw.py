@@ -12,6 +12,7 @@ root's ``thread_id``. Whoever reads a folder must expect what platforms give: pa
 their own tail, records without a text. Ids occur once in a folder.
 """
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -113,6 +114,24 @@ def part_files(folder: Path) -> list[Path]:
         if version != str(SCHEMA_VERSION):
             raise UsageError(f"{file}: raw schema {version}, this version reads {SCHEMA_VERSION}: collect it again")
     return files
+
+
+def is_complete(folder: Path) -> bool | None:
+    """Whether a collection came to its end; None if the folder does not say.
+
+    Args:
+        folder: What ``humanlm collect`` wrote.
+
+    Raises:
+        DataError: Its state cannot be read.
+    """
+    file = folder / STATE_FILE
+    if not file.exists():
+        return None
+    try:
+        return bool(json.loads(file.read_text(encoding="utf-8"))["complete"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file}: cannot be read: collect again with --overwrite") from error
 
 
 def iter_records(folder: Path, *, batch: int = 1000) -> Iterator[RawRecord]:

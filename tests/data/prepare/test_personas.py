@@ -15,7 +15,7 @@ from humanlm.data.prepare import PrepareConfig, prepare
 from humanlm.data.prepare.history import Past
 from humanlm.data.prepare.persona import extract
 from humanlm.data.prepare.writer import read_persona
-from humanlm.errors import DataError, RunError
+from humanlm.errors import DataError, RunError, UsageError
 from humanlm.example import Persona
 from humanlm.llm import Answer, SpendLimits
 from humanlm.reading import load_examples
@@ -134,6 +134,16 @@ def test_dry_run_costs_nothing_and_writes_nothing(tmp_path: Path) -> None:
         assert not server.requests
     assert json.loads(told.output)["calls"] == 8
     assert not (tmp_path / "data").exists()
+
+
+def test_the_cost_is_said_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    raw = write_raw(tmp_path / "raw", town())
+    words = ["prepare", str(raw), "--out", str(tmp_path / "data"), "--persona", "openai/gpt-5-mini", "--workers", "1"]
+    told = CliRunner().invoke(cli, [*words, "--dry-run", "--json"], catch_exceptions=False)
+    assert json.loads(told.output)["cost_usd"] > 0
+    with pytest.raises(UsageError, match="OPENAI_API_KEY"):
+        cli.main(words, standalone_mode=False)
 
 
 def answer(text: str, **more: Any) -> Answer:

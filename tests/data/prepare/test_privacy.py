@@ -1,17 +1,28 @@
 """What must not stand in a dataset."""
 
+import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from humanlm.data.prepare import PrepareConfig, prepare
+from humanlm.cli import main
+from humanlm.data.prepare import PrepareConfig, prepare, privacy
 from humanlm.data.prepare.config import load_key
-from humanlm.data.prepare.privacy import NameScrubber, Pseudonyms, name_patterns, scrub_patterns
+from humanlm.data.prepare.digests import suspects
+from humanlm.data.prepare.privacy import (
+    FEWEST_DIGITS,
+    NameScrubber,
+    Pseudonyms,
+    name_patterns,
+    open_scrub,
+    scrub_patterns,
+)
 from humanlm.errors import UsageError
-from tests.data.prepare.raws import record, write_raw
+from tests.data.prepare.raws import record, town, write_raw
 from tests.strategies import hostile_text
 
 
@@ -141,3 +152,47 @@ def test_keep_names_keeps_names_and_makes_no_mapping(tmp_path: Path) -> None:
     assert "by @ann." in rows[0]["context"][0]["text"]
     assert rows[0]["response"].startswith("Dear Ann")
     assert not (tmp_path / "data.private").exists()
+
+
+def test_presidio_replaces_people_and_our_patterns_the_rest(tmp_path: Path) -> None:
+    pytest.importorskip("presidio_analyzer", reason="pip install 'humanlm[presidio]'")
+    import spacy
+
+    nlp = spacy.blank("en")  # no model is needed to see that both work together: names by rule
+    nlp.add_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": "Ruth Miller"}])
+    nlp.to_disk(tmp_path / "model")
+    scrub = open_scrub("presidio", handles=True, model=str(tmp_path / "model"))
+    text = "Ruth Miller, r.miller@example.org, https://example.org/ruth, card 4111 1111 1111 1111, (713) 853-1234, on Monday"
+    clean = "[person], [email], [link to example.org], card [credit_card], [phone_number], on Monday"
+    assert scrub(text, True) == clean
+    with pytest.raises(UsageError, match="no spaCy model"):
+        open_scrub("presidio", handles=True, model="xx_missing")
+
+
+def test_presidio_that_is_not_installed_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+    raw = write_raw(tmp_path / "raw", town(threads=2))
+    with pytest.raises(SystemExit) as stop:
+        main(["prepare", str(raw), "--out", str(tmp_path / "data"), "--scrub", "presidio", "--workers", "1"])
+    assert stop.value.code == 2
+    assert "pip install 'humanlm[presidio]'" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+letters = st.text(alphabet="0123456789+()-./ :wu@a\n٣é日", max_size=40)
+
+
+@given(st.lists(letters | hostile_text.map(lambda text: text.encode("utf-8", "replace").decode()), max_size=6))
+def test_texts_that_are_not_looked_at_hold_nothing_to_scrub(texts: list[str]) -> None:
+    links, digits = suspects(pa.array(texts, pa.large_string()), FEWEST_DIGITS)
+    for text, link, many in zip(texts, links.tolist(), digits.tolist(), strict=True):
+        assert many == (sum(letter in "0123456789" for letter in text) >= FEWEST_DIGITS)
+        if not link:
+            assert scrub_patterns(text, digits=False) == text
+
+
+@given(st.text(alphabet="0123456789+()-./ a٣", max_size=60))
+def test_numbers_are_found_wherever_the_pattern_finds_them(text: str) -> None:
+    assert scrub_patterns(text) == privacy._PHONE.sub("[phone]", text)

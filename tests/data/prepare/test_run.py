@@ -278,9 +278,22 @@ def test_the_verbs(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+def test_an_incomplete_collection_is_said(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", town())
+    words = ["prepare", str(raw), "--out", str(tmp_path / "data"), "--workers", "1"]
+    assert "not complete" not in CliRunner().invoke(cli, words, catch_exceptions=False).stderr
+    (raw / "collect.json").write_text('{"source": "opinion", "complete": false}')
+    told = CliRunner().invoke(cli, [*words, "--overwrite"], catch_exceptions=False)
+    assert "not complete" in told.stderr
+    assert "stopped before its end" in (tmp_path / "data" / "README.md").read_text()
+    assert json.loads((tmp_path / "data" / "prepare.json").read_text())["complete"] is False
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--scrub", "magic"], "--scrub magic"),
+        (["--scrub", "none:x"], "--scrub none"),
         (["--shares", "1,2"], "--shares"),
         (["--shares", "0.5,0.1,0.1"], "add up to 1"),
         (["--persona", "gpt"], "--persona gpt"),

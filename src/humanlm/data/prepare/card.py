@@ -57,6 +57,7 @@ def _lines(made: "Prepared", raw: Path) -> list[str]:
         "",
         "## How it was made",
         f"* {made.records:,} records, {made.responses:,} of them somebody's answer.",
+        *(["* The collection was stopped before its end."] if made.complete is False else []),
         f"* Split by {made.split}: {_SPLITS[made.split]}. Seed {settings['seed']}.",
         f"* Users with fewer than {settings['min_responses']} or more than {settings['max_responses']} responses are left out.",
         f"* Personas: {_personas(made)}",

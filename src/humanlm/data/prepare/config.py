@@ -42,6 +42,7 @@ class PrepareConfig(BaseModel):
         paper: Repeat the paper: ``history`` earliest training responses make the persona and stay targets too.
         keep_names: Keep ids and names as they are.
         scrub: Who removes addresses, numbers and links from texts.
+        scrub_model: Name or folder of the spaCy model for ``presidio``; by default the best English one that is installed.
         near: Whether the audit looks for near-duplicates.
         near_threshold: Estimated Jaccard similarity from which on two texts are near-duplicates.
         allow: Checks whose errors only warn.
@@ -68,6 +69,7 @@ class PrepareConfig(BaseModel):
     paper: bool = False
     keep_names: bool = False
     scrub: Literal["patterns", "presidio", "none"] = "patterns"
+    scrub_model: str | None = None
     near: bool = True
     near_threshold: float = Field(default=0.8, gt=0, le=1)
     allow: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import Any
 from urllib.parse import urlsplit
 
-from humanlm.errors import UsageError
+from humanlm.data.prepare.entities import open_entities
 
 Scrub = Callable[[str, bool], str]
 """Takes a text, and whether it may hold a telephone number."""
@@ -100,12 +100,13 @@ def _link(match: re.Match[str]) -> str:
     return f"[link to {site}]{tail}" if site else f"[link]{tail}"
 
 
-def open_scrub(kind: str, *, handles: bool) -> Scrub:
+def open_scrub(kind: str, *, handles: bool, model: str | None = None) -> Scrub:
     """The function that scrubs one text.
 
     Args:
         kind: ``patterns``, ``presidio`` or ``none``.
         handles: Whether @handles go too.
+        model: Of Presidio: see :func:`open_entities`.
 
     Raises:
         UsageError: Presidio is not installed, or has no language model.
@@ -114,21 +115,12 @@ def open_scrub(kind: str, *, handles: bool) -> Scrub:
         return lambda text, digits: text
     if kind == "patterns":
         return lambda text, digits: scrub_patterns(text, handles=handles, digits=digits)
-    try:
-        from presidio_analyzer import AnalyzerEngine
-
-        engine: Any = AnalyzerEngine()
-    except (ImportError, OSError, SystemExit) as error:
-        raise UsageError(
-            f"--scrub presidio: {type(error).__name__}: install it with `pip install presidio-analyzer` and its model with "
-            "`python -m spacy download en_core_web_lg`"
-        ) from error
+    replace = open_entities(model)
 
     def scrub(text: str, digits: bool) -> str:
-        found = engine.analyze(text=text, language="en") if text.strip() else []
-        for item in sorted(found, key=lambda item: -item.start):
-            text = f"{text[: item.start]}[{item.entity_type.lower()}]{text[item.end :]}"
-        return scrub_patterns(text, handles=handles, digits=digits)
+        # addresses and links first, which hold names; numbers last, which may be parts of longer ones
+        text = replace(scrub_patterns(text, handles=handles, digits=False))
+        return _numbers(text) if digits else text
 
     return scrub
 

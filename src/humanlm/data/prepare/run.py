@@ -13,10 +13,12 @@ from humanlm.data.prepare import assemble as last
 from humanlm.data.prepare.audit import Audit
 from humanlm.data.prepare.card import write_card
 from humanlm.data.prepare.config import PrepareConfig, Work, input_key, load_key, private_folder
+from humanlm.data.prepare.entities import open_entities
 from humanlm.data.prepare.history import pasts
 from humanlm.data.prepare.pool import Pool
-from humanlm.data.prepare.steps import Listener, Steps, open_writer
-from humanlm.data.prepare.writer import Cost
+from humanlm.data.prepare.steps import Listener, Steps, endpoint
+from humanlm.data.prepare.writer import Cost, PersonaWriter
+from humanlm.data.raw import is_complete
 from humanlm.errors import DataError, UsageError
 from humanlm.files import claim_folder, write_whole
 from humanlm.ledger import Ledger
@@ -46,6 +48,7 @@ class Prepared(BaseModel):
         failed_personas: How many users are without, because theirs failed.
         figures: Each split and all in the form of the paper's Table 2.
         audit: What the audit says of the dataset as it lies there.
+        complete: Whether the collection had come to its end; None where the raw folder does not say.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -64,6 +67,7 @@ class Prepared(BaseModel):
     failed_personas: int
     figures: dict[str, last.Figures]
     audit: Audit
+    complete: bool | None = None
 
 
 def prepare(
@@ -98,9 +102,13 @@ def prepare(
     """
     config, raw, out = config or PrepareConfig(), Path(raw), Path(out)
     mark = input_key(raw, config.model_copy(update={"allow": ()}))
+    if config.scrub == "presidio":
+        open_entities(config.scrub_model)  # what is missing is said before anything is written
     done = _claim(out, mark, resume=resume, overwrite=overwrite)
     if done is not None:
         return done
+    if (complete := is_complete(raw)) is False:
+        logger.info("%s: this collection is not complete", raw)
     work = Work(out / _WORK)
     secret = bytes(32) if config.keep_names else load_key(Path(key) if key else private_folder(out) / "key")
     with Pool(workers) as pool:
@@ -141,6 +149,7 @@ def prepare(
         failed_personas=failed,
         figures=last.figures(audited.columns, leaked, sums),
         audit=gate,
+        complete=complete,
     )
     write_card(out / "README.md", summary, raw)
     write_whole(out / SUMMARY, summary.model_dump_json(indent=1) + "\n")
@@ -200,15 +209,15 @@ def persona_cost(raw: str | Path, config: PrepareConfig, *, workers: int = 1) ->
     """What the personas of a preparation would cost; works on a copy that is thrown away, and sends nothing.
 
     Raises:
-        UsageError: There is no such model, or its key is not set.
+        UsageError: There is no such model.
     """
-    writer = open_writer(config, None, None)
+    writer = PersonaWriter(endpoint(config))
     with tempfile.TemporaryDirectory(prefix="humanlm-prepare-") as folder, Pool(workers) as pool:
         steps = Steps(Path(raw), config, bytes(32), Work(Path(folder)), pool, lambda *_: None)
         steps.read()
         steps.choose()
         steps.gather()
-        cost = Cost(cost_usd=0.0 if writer.llm.endpoint.price else None)
+        cost = Cost(cost_usd=0.0 if writer.endpoint.price else None)
         for bucket in range(steps.layout.buckets):
             for past in pasts(bucket, steps.layout.buckets, steps.work):
                 cost = writer.cost(past, cost)

@@ -308,7 +308,7 @@ def _texts(fields: _Fields, config: PrepareConfig) -> tuple[Any, Array]:
 
     Most texts hold nothing of that: whole columns tell which may, and only those are looked at one by one.
     """
-    scrub = open_scrub(config.scrub, handles=not config.keep_names)
+    scrub = open_scrub(config.scrub, handles=not config.keep_names, model=config.scrub_model)
     raw = flat(fields.table["text"])
     links, digits = suspects(raw, FEWEST_DIGITS)
     some = {"none": np.zeros(len(raw), bool), "patterns": links | digits, "presidio": np.ones(len(raw), bool)}

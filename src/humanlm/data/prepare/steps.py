@@ -22,7 +22,7 @@ from humanlm.data.prepare.writer import Failed, PersonaWriter
 from humanlm.errors import RunError
 from humanlm.files import appearing_whole, write_whole
 from humanlm.ledger import Ledger
-from humanlm.llm import LLM, Spending, SpendLimits, resolve
+from humanlm.llm import LLM, Endpoint, Spending, SpendLimits, resolve
 
 Listener = Callable[[str, int, int], None]
 """Told the stage, how many of its pieces are done, and how many there are."""
@@ -199,11 +199,19 @@ def extract_bucket(bucket: int, buckets: int, work: Work) -> int:
     return len(made)
 
 
-def open_writer(config: PrepareConfig, ledger: Ledger | None, limits: SpendLimits | None) -> PersonaWriter:
+def open_writer(config: PrepareConfig, ledger: Ledger, limits: SpendLimits | None) -> PersonaWriter:
     """The model that writes personas.
 
     Raises:
         UsageError: There is no such model, or its key is not set.
     """
-    endpoint = resolve(config.persona_model or "", url=config.persona_url, kind="persona model")
-    return PersonaWriter(LLM(endpoint, ledger=ledger, spending=Spending(limits, ledger)))
+    return PersonaWriter(LLM(endpoint(config), ledger=ledger, spending=Spending(limits, ledger)))
+
+
+def endpoint(config: PrepareConfig) -> Endpoint:
+    """Where the persona model is asked; needs no key.
+
+    Raises:
+        UsageError: There is no such model.
+    """
+    return resolve(config.persona_model or "", url=config.persona_url, kind="persona model")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from humanlm.data.prepare.history import Past
 from humanlm.errors import DataError
 from humanlm.example import Persona, clean_text
-from humanlm.llm import LLM, Answer, Call, CallError, Schema
+from humanlm.llm import LLM, Answer, Call, CallError, Endpoint, Schema
 from humanlm.prompts.folder import TemplateFolder
 
 _WORDS = 1024
@@ -71,14 +71,26 @@ class PersonaWriter:
     only taken up again if it would be asked for in the very same words.
 
     Args:
-        llm: The model, with its ledger and limits.
+        llm: The model, with its ledger and limits; its endpoint alone is enough to reckon the cost, and needs no key.
     """
 
-    def __init__(self, llm: LLM) -> None:
-        self.llm = llm
+    def __init__(self, llm: LLM | Endpoint) -> None:
+        self._llm = llm if isinstance(llm, LLM) else None
+        self.endpoint = llm.endpoint if isinstance(llm, LLM) else llm
         folder = files("humanlm.data.prepare").joinpath("texts").joinpath("persona")
         self._templates = TemplateFolder.load(folder, ("system.j2", "task.j2"))
-        self.made_by = f"{llm.endpoint.name} (template {self._templates.version}, {self._templates.digest[:8]})"
+        self.made_by = f"{self.endpoint.name} (template {self._templates.version}, {self._templates.digest[:8]})"
+
+    @property
+    def llm(self) -> LLM:
+        """The model.
+
+        Raises:
+            RuntimeError: Only its endpoint was given.
+        """
+        if self._llm is None:
+            raise RuntimeError("a writer that knows the endpoint only cannot ask")
+        return self._llm
 
     def call(self, past: Past, attempt: int = 0) -> Call:
         """The question for one persona."""
@@ -103,7 +115,7 @@ class PersonaWriter:
         call = self.call(past)
         calls, tokens_in = so_far.calls + 1, so_far.input_tokens + (len(call.prompt) + len(call.system)) // 4
         tokens_out = so_far.output_tokens + 700
-        price = self.llm.endpoint.price
+        price = self.endpoint.price
         return Cost(calls, tokens_in, tokens_out, price.cost(tokens_in, 0, tokens_out) if price else None)
 
     def write(self, wanted: Sequence[Past]) -> list[str | Failed]:
