@@ -1,0 +1,116 @@
+"""The model that a run of verl begins with, and what it saves: both kinds of method handle them alike."""
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from humanlm.errors import ModelError, RunError
+from humanlm.prompts import install_chat_template
+from humanlm.simulation.loading import is_adapter, load_tokenizer, model_folder
+from humanlm.training.config import TrainConfig
+from humanlm.training.plan import Plan
+from humanlm.training.verl.work import WorkFolder
+
+_LATEST = "latest_checkpointed_iteration.txt"
+
+
+def open_tokenizer(config: TrainConfig) -> Any:
+    """The tokenizer as it is trained with and saved: our chat template, a token to pad with.
+
+    Raises:
+        ModelError: It cannot be loaded, or has no end token.
+    """
+    tokenizer = load_tokenizer(config.model)
+    install_chat_template(tokenizer)
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{config.model}: the tokenizer has no end token: set eos_token in tokenizer_config.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def start_of(config: TrainConfig) -> str:
+    """The folder or Hub id that verl begins with; for adapters the folder that :func:`write_start` makes."""
+    folder = model_folder(config.model)
+    if folder is None:
+        return config.model
+    return str(WorkFolder(config.out).start if is_adapter(folder) else folder.absolute())
+
+
+def write_start(config: TrainConfig) -> None:
+    """Merges adapters into the model that verl begins with; does nothing for other models."""
+    folder, start = model_folder(config.model), Path(start_of(config))
+    if folder is not None and is_adapter(folder) and not (start / "config.json").is_file():
+        from humanlm.training.trl.lora import write_merged
+
+        write_merged(folder, start)
+
+
+def must_be_there(work: WorkFolder, step: int) -> None:
+    """Checks that verl can go on after a step; 0 is the beginning.
+
+    Raises:
+        RunError: Its own checkpoint is gone.
+    """
+    if step and not work.checkpoint(step).is_dir():
+        raise RunError(
+            f"{work.checkpoint(step)} is missing: without it verl cannot go on after step {step}: "
+            "start anew with --overwrite"
+        )
+
+
+def clear(work: WorkFolder, step: int) -> None:
+    """Removes what an earlier session left behind after a step."""
+    for stale in (work.log, work.tokenizer):
+        shutil.rmtree(stale, ignore_errors=True)
+    for file in (work.stop, work.error, work.steps):
+        file.unlink(missing_ok=True)
+    for saved in work.checkpoints.glob("global_step_*"):
+        if saved != work.checkpoint(step):
+            shutil.rmtree(saved)
+    work.log.mkdir(parents=True)
+
+
+def keep(plan: Plan, work: WorkFolder, step: int, model: Path) -> None:
+    """Makes a checkpoint of the run folder from verl's, if it has saved this step.
+
+    Args:
+        plan: The run.
+        work: Holds verl's checkpoints.
+        step: Updates done.
+        model: Where in its checkpoint verl puts the model in Hugging Face format.
+    """
+    latest, saved = work.checkpoints / _LATEST, work.checkpoint(step)
+    if not saved.is_dir() or not latest.is_file() or int(latest.read_text(encoding="utf-8") or 0) < step:
+        return
+    folder = plan.folder
+    staged = folder.staging / f"checkpoint-{step}"
+    shutil.rmtree(staged, ignore_errors=True)
+    shutil.copytree(saved / model, staged, copy_function=_move_weights)
+    card = plan.card.model_copy(update={"step": step})
+    folder.commit_checkpoint(step, card, plan.prompts, plan.config.keep_checkpoints)
+    folder.add_point(step, tuple(plan.prompts.states))
+    for old in work.checkpoints.glob("global_step_*"):
+        number = int(old.name.rpartition("_")[2])
+        if number <= step and not (folder.checkpoints / f"step-{number}").is_dir():
+            shutil.rmtree(old)
+
+
+def last_words(plan: Plan, work: WorkFolder, code: int) -> str:
+    """What a person is told when verl has ended with an error."""
+    words = f"exit status {code}"
+    with suppress(OSError, ValueError, KeyError):
+        told = json.loads(work.error.read_text(encoding="utf-8"))
+        words = f"{told['type']}: {told['words']}"
+    if plan.folder.newest_checkpoint():
+        return f"verl ended with an error ({words}); its words are in {work.output}: go on with --resume"
+    return f"verl ended with an error ({words}): its words are in {work.output}"
+
+
+def _move_weights(source: str, target: str) -> str:
+    """Weights are not needed twice: verl goes on from its shards."""
+    if source.endswith(".safetensors"):
+        return str(shutil.move(source, target))
+    return str(shutil.copy2(source, target))
