@@ -61,6 +61,7 @@ class FakeLLM:
     """The server, running in a thread of its own while the ``with`` block lasts.
 
     ``plan(prompt, attempt)`` names the fault of a request, or None; ``attempt`` counts the requests with this real message.
+    ``reply(body)`` makes the text of an answer, or its whole message, such as one that calls a tool.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class FakeLLM:
         latency_s: float = 0.0,
         structured: Sequence[str] = ("json_schema", "json_object"),
         key: str | None = None,
-        reply: Callable[[dict[str, Any]], str] | None = None,
+        reply: Callable[[dict[str, Any]], Any] | None = None,
         keep: bool = True,
     ) -> None:
         self.judge, self.plan, self.latency_s, self.structured, self.key, self.reply = (
@@ -220,9 +221,9 @@ class FakeLLM:
         }
         return _spoil(found, fault, random.Random(f"{truth}{prompt[-50:]}"), dimensions)
 
-    def _body(self, text: str, body: dict[str, Any], fault: str | None) -> dict[str, Any]:
+    def _body(self, text: str | dict[str, Any], body: dict[str, Any], fault: str | None) -> dict[str, Any]:
         size = (
-            sum(len(str(message["content"])) for message in body["messages"])
+            sum(len(str(message.get("content"))) for message in body["messages"])
             if "messages" in body
             else len(body["prompt"])
         )
@@ -232,7 +233,7 @@ class FakeLLM:
             "total_tokens": size // 4 + len(text) // 4,
             "prompt_tokens_details": {"cached_tokens": size // 8},
         }
-        chat: dict[str, Any] = {"role": "assistant", "content": text}
+        chat: dict[str, Any] = text if isinstance(text, dict) else {"role": "assistant", "content": text}
         if fault == "refusal":
             chat = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
         choice = {"index": 0, "finish_reason": "length" if fault == "truncated" else "stop"}

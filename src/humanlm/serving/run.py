@@ -21,6 +21,8 @@ from humanlm.simulation.asking import ask_of
 from humanlm.states import RESPONSE
 
 _PATIENCE_S = 30
+_KEEP_ALIVE_S = 75
+"""Longer than clients keep an idle connection (5 to 60 s), so that none sends on one that is just being closed."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -72,6 +74,7 @@ def serve(
         access_log=False,
         server_header=False,
         backlog=2048,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=graceful_s,
     )
     server = uvicorn.Server(config)
