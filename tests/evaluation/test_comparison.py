@@ -81,6 +81,19 @@ def test_the_headline_names_chance(tmp_path, examples):
     assert "Chance alone could make such a difference." in words
 
 
+def test_an_interval_of_few_people_does_not_outdo_their_p_value(tmp_path, examples):
+    """Three people who all gain: no resample of them loses, but 2 of 8 sign patterns are as far from 0, p = 0.25."""
+    people = list(dict.fromkeys(example.user_id for example in examples))[:3]
+    few = [example for example in examples if example.user_id in people]
+    for method, skill in {"grpo": 0.1, "humanlm": 0.9}.items():
+        evaluate(FakeSimulator(method, skill, broken=0), few, ShareJudge(), out=tmp_path / method)
+    found = compare([tmp_path / "grpo", tmp_path / "humanlm"], tmp_path / "c")
+    gap = found.differences["response@0.4"]["humanlm"]
+    assert gap.estimate.ci95[0] > 0
+    assert gap.p == 0.25
+    assert "Chance alone could make such a difference." in " ".join(comparison_headline(found))
+
+
 def test_a_chosen_baseline(tmp_path, folders):
     found = compare(folders, tmp_path, baseline="base")
     assert set(found.best_baseline.values()) == {"base"}

@@ -29,13 +29,20 @@ def verdict(score):
     return Verdict(key_points=("p",), matches=(score,))
 
 
-@pytest.fixture(scope="module")
-def scores():
-    settings = Settings(
+def settings(judge="hand"):
+    return Settings(
         name="m", method="grpo", think=False, model="m", prompts=PromptInfo(name="p", version="1", fingerprint="f"),
-        data=DataInfo(source="table", fingerprint="d", examples=4, users=3), judge="hand", temperatures=(0.4,), samples=1,
+        data=DataInfo(source="table", fingerprint="d", examples=4, users=3), judge=judge, temperatures=(0.4,), samples=1,
         judged_states=("stance",), anchors=("truth", "other_user", "no_persona"),
     )  # fmt: skip
+
+
+def own(name, text="one", **more):
+    return Record(id=name, user_id=name[0], by="simulator", temperature=0.4, text=text, **more)
+
+
+@pytest.fixture(scope="module")
+def scores():
     records = []
     for name, score in RESPONSE.items():
         own = {"response": verdict(score), "stance": verdict(STANCE[name])}
@@ -51,7 +58,7 @@ def scores():
     records.append(
         Record(id="c1", user_id="c", by="no_persona", temperature=0.4, text="", failed={"generation": "timed out"})
     )
-    return compute_scores(settings, [example(name) for name in RESPONSE], records)
+    return compute_scores(settings(), [example(name) for name in RESPONSE], records)
 
 
 def test_means(scores):
@@ -86,7 +93,7 @@ def test_variance_by_hand(scores):
     # .18 = (4 - 1.5) s_u + 2 s_e;  .26 = (4 - 1.5) s_u + 3 s_e: s_e = .08, s_u = .02 / 2.5 = .008.
     assert scores.variance.components == {
         "user": pytest.approx(0.008, abs=1e-6),
-        "sample": pytest.approx(0.08, abs=1e-6),
+        "example and sample": pytest.approx(0.08, abs=1e-6),
     }
     assert "example" in scores.variance.left_out
 
@@ -98,3 +105,40 @@ def test_texts(scores):
     assert at.texts.assistant_rate == 0.25
     assert scores.real.assistant_rate == 0.0
     assert (at.format_rate, at.unanswered) == (1.0, 0)
+
+
+def test_what_a_rule_scored_says_nothing_of_a_dimension():
+    # Without the malformed reply of ann, who scores 0 in everything, stance and response go apart: r = -1. With it r is 0.5.
+    ruled = Verdict(rule="malformed")
+    records = [own("a1", faults=("no_end_token",), verdicts={"response": ruled, "stance": ruled})]
+    for name, response, stance in (("a2", 0.8, 0.6), ("b1", 0.7, 0.7), ("c1", 0.6, 0.8)):
+        records.append(own(name, verdicts={"response": verdict(response), "stance": verdict(stance)}))
+    found = compute_scores(settings(), [example(name) for name in RESPONSE], records)
+    assert (found.importance["stance"].mean, found.importance["stance"].n) == (-1.0, 3)
+    assert found.response_alignment.mean == pytest.approx((0 + 0.8 + 0.7 + 0.6) / 4)
+
+
+def test_without_any_reply_nothing_is_zero():
+    records = [own(name, text="", failed={"generation": "timed out"}) for name in RESPONSE]
+    found = compute_scores(
+        settings(), [example(name) for name in RESPONSE], records, lambda pairs: [0.0 for _ in pairs]
+    )
+    assert (found.response_alignment.mean, found.response_alignment.missing) == (None, 4)
+    assert (found.format_rate, found.length_ratio) == (None, None)
+    assert (found.embedding_similarity.mean, found.embedding_similarity.missing) == (None, 4)
+    assert not any("form" in note for note in found.notes)
+
+
+def test_each_judge_of_a_panel_by_itself_has_the_rules_zeros_too():
+    # x gives .8 and .4, y .2 and .6; the third reply is malformed: both give it 0. So x .4, y .8 / 3, the panel .333333.
+    records = [own("b1", verdicts={"response": Verdict(rule="malformed")})]
+    for name, x, y in (("a1", 0.8, 0.2), ("a2", 0.4, 0.6)):
+        records.append(own(name, verdicts={"response": Verdict(key_points=("x", "y"), matches=(x, y))}))
+    records.append(own("c1", failed={"response": "away"}))
+    found = compute_scores(settings("x + y"), [example(name) for name in RESPONSE], records)
+    assert found.response_alignment.mean == pytest.approx(1 / 3, abs=1e-6)
+    assert {name: value.mean for name, value in found.judges.items()} == pytest.approx(
+        {"x": 0.4, "y": 0.8 / 3}, abs=1e-6
+    )
+    assert found.judges["x"].missing == found.response_alignment.missing == 1
+    assert found.judge_agreement["response"].units == 2

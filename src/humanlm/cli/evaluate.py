@@ -365,7 +365,8 @@ def _tell(scores: Scores, judge: Judge, simulator: Any, out: Path) -> None:
     ):
         if estimate is not None:
             click.echo(_line(label, estimate))
-    click.echo(f"  {'right form':<38} {scores.format_rate:.1%}")
+    if scores.format_rate is not None:
+        click.echo(f"  {'right form':<38} {scores.format_rate:.1%}")
     for note in scores.notes:
         click.echo(f"note: {note}")
     tally = judge.tally.plus(simulator.llm.tally) if hasattr(simulator, "llm") else judge.tally

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from humanlm.errors import JudgeError
 from humanlm.evaluation.population import compare_crowds
-from humanlm.evaluation.records import ANCHORS, Cases, Part, Record
+from humanlm.evaluation.records import ANCHORS, Part, Record, cases
 from humanlm.evaluation.scores import AtTemperature, Scores, Settings, Similarity, Tables, Texts, temperature_key
 from humanlm.example import Example
 from humanlm.judging import Group, Verdict
@@ -86,7 +86,7 @@ def _at(temperature: float, tables: Tables, real: Mapping[str, str]) -> AtTemper
         samples.setdefault(record.id, []).append(record.text)
     return AtTemperature(
         response_alignment=tables.estimate(tables.response(temperature)),
-        format_rate=round(len(good) / len(own), DIGITS) if own else 0.0,
+        format_rate=round(len(good) / len(own), DIGITS) if own else None,
         faults=dict(Counter(str(fault) for record in own for fault in record.faults)),
         length_ratio=length_ratio([record.text for record in good], [real[record.id] for record in good]),
         texts=Texts.of([record.text for record in first], [record.user_id for record in first]),
@@ -96,12 +96,12 @@ def _at(temperature: float, tables: Tables, real: Mapping[str, str]) -> AtTemper
 
 
 def _similar(tables: Tables, real: Mapping[str, str], similarity: Similarity) -> Estimate:
-    """Mean similarity of each example's replies to the real one."""
+    """Mean similarity of each example's replies to the real one; an example without a reply is missing."""
     own = [record for record in tables.headline() if record.answered]
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = {record.id: [] for record in tables.headline()}
     for record, value in zip(own, similarity([(record.text, real[record.id]) for record in own]), strict=True):
-        found.setdefault(record.id, []).append(value)
-    return tables.estimate({key: sum(values) / len(values) for key, values in found.items()})
+        found[record.id].append(value)
+    return tables.estimate({key: sum(values) / len(values) if values else None for key, values in found.items()})
 
 
 def _anchor_states(settings: Settings, tables: Tables) -> dict[str, dict[str, Estimate]]:
@@ -133,21 +133,30 @@ def _personal(settings: Settings, tables: Tables) -> dict[str, Estimate]:
 
 
 def _importance(settings: Settings, tables: Tables) -> dict[str, Estimate]:
-    response = tables.response(settings.temperatures[0])
+    """Without replies that a rule scored: one that is malformed scores 0 in everything, which says nothing of any dimension."""
 
-    def one(state: Cases) -> Estimate:
+    def one(name: str) -> Estimate:
+        judged = [
+            record
+            for record in tables.headline()
+            if not any(target in record.verdicts and record.verdicts[target].rule for target in (name, RESPONSE))
+        ]
+        state, response = cases(judged, name), cases(judged, RESPONSE)
         keys = [key for key in tables.users if key in state and key in response]
         x, y = ([side[key] for key in keys] for side in (state, response))
         return correlation(x, y, [tables.users[key] for key in keys], seed=settings.seed)
 
-    return {name: one(table) for name in settings.judged_states if (table := tables.state(name))}
+    return {name: one(name) for name in settings.judged_states if tables.state(name)}
 
 
 def _variance(tables: Tables) -> VarianceSplit:
+    """With one sample each, what lies between examples cannot be told from what lies between samples, and is not called so."""
     own = [record for record in tables.headline() if RESPONSE in record.verdicts]
+    examples = [record.id for record in own]
     return split_variance(
         [record.verdicts[RESPONSE].score for record in own],
-        {"user": [record.user_id for record in own], "example": [record.id for record in own]},
+        {"user": [record.user_id for record in own], "example": examples},
+        rest="sample" if len(set(examples)) < len(examples) else "example and sample",
     )
 
 
@@ -163,19 +172,24 @@ def _judges(tables: Tables, examples: Sequence[Example]) -> tuple[dict[str, Esti
     contexts = {example.id: example for example in examples}
     groups: list[Group] = []
     opinions: dict[str, list[tuple[Verdict, ...] | JudgeError]] = {name: [] for name in names}
+    scores: dict[str, dict[str, list[float]]] = {name: {} for name in names}
     for record in tables.headline():
         for target, verdict in record.verdicts.items():
+            own = verdict.matches if verdict.key_points == names else [verdict.score] * len(names)
             if verdict.key_points == names:
                 groups.append(Group(example=contexts[record.id], target=target, replies=(record.reply,)))
-                for name, match in zip(names, verdict.matches, strict=True):
-                    opinions[name].append((Verdict(matches=(match,)),))
-    means: dict[str, Estimate] = {}
-    for name in names:
-        found: dict[str, list[float]] = {}
-        for group, opinion in zip(groups, opinions[name], strict=True):
-            if group.target == RESPONSE and not isinstance(opinion, JudgeError):
-                found.setdefault(group.example.id, []).append(opinion[0].score)
-        means[name] = tables.estimate({key: sum(values) / len(values) for key, values in found.items()})
+            for name, score in zip(names, own, strict=True):
+                if verdict.key_points == names:
+                    opinions[name].append((Verdict(matches=(score,)),))
+                if target == RESPONSE:  # what a rule scores every judge scores alike
+                    scores[name].setdefault(record.id, []).append(score)
+    missing = {key for key, value in tables.response(tables.settings.temperatures[0]).items() if value is None}
+    means = {
+        name: tables.estimate(
+            {key: sum(values) / len(values) for key, values in found.items()} | dict.fromkeys(missing)
+        )
+        for name, found in scores.items()
+    }
     return means, agreement_by_target(groups, opinions, seed=tables.settings.seed)
 
 
@@ -185,9 +199,8 @@ def _notes(headline: AtTemperature, anchors: Mapping[str, Estimate], examples: S
         notes.append(
             "These people are invented: the examples come from the controlled world, whose users follow known rules."
         )
-    alignment = headline.response_alignment
-    if headline.format_rate < LOW_FORMAT:
-        rate = headline.format_rate
+    alignment, rate = headline.response_alignment, headline.format_rate
+    if rate is not None and rate < LOW_FORMAT:
         share = f"Only {rate:.1%} of the outputs had" if rate else "No output had"
         others = "the others score" if rate else "all score"
         notes.append(
@@ -212,13 +225,7 @@ def _notes(headline: AtTemperature, anchors: Mapping[str, Estimate], examples: S
     elif alignment.users < FEW_USERS:
         notes.append(f"Only {alignment.users} people were scored: intervals from so few are too narrow.")
     other, mine = anchors.get("other_user"), alignment.mean
-    if (
-        other
-        and other.mean is not None
-        and mine is not None
-        and mine < other.mean
-        and headline.format_rate >= LOW_FORMAT
-    ):
+    if other and other.mean is not None and mine is not None and mine < other.mean and (rate or 0.0) >= LOW_FORMAT:
         notes.append(
             f"Another user's real reply scores {other.mean:.3f}, more than the simulator's own replies: "
             f"no better than saying what somebody else said."

@@ -152,7 +152,7 @@ class AtTemperature(_Data):
 
     Attributes:
         response_alignment: Judge's score of the replies.
-        format_rate: Share of outputs that had exactly the form asked for.
+        format_rate: Share of outputs that had exactly the form asked for; None without outputs.
         faults: How often each deviation occurred.
         length_ratio: Words of the well-formed replies by words of the real ones.
         texts: The outside of the first sample of each prompt, comparable with ``Scores.real``.
@@ -161,7 +161,7 @@ class AtTemperature(_Data):
     """
 
     response_alignment: Estimate
-    format_rate: float
+    format_rate: float | None
     faults: dict[str, int]
     length_ratio: float | None
     texts: Texts
@@ -192,8 +192,9 @@ class Scores(Settings):
         human_likeness: How human the replies read, by the judge; None if it was not asked.
         real_human_likeness: The real ones.
         fidelity: By dimension, how categories are spread over users, simulated against real.
-        importance: By dimension, Pearson's r between state alignment and response alignment over examples.
-        variance: Of response alignment, split into user, example and sample.
+        importance: By dimension, Pearson's r between state alignment and response alignment over examples, without replies that a
+            rule scored.
+        variance: Of response alignment, split into user, example and sample; with one sample each the last two are one.
         judges: With several judges: each one's mean response alignment.
         judge_agreement: With several judges: by target, how far they agree on the replies.
         notes: What a reader must know before reading the figures.
@@ -206,7 +207,7 @@ class Scores(Settings):
     state_alignment_mean: Estimate | None
     state_prompts: dict[str, Estimate]
     state_prompts_mean: Estimate | None
-    format_rate: float
+    format_rate: float | None
     length_ratio: float | None
     by_temperature: dict[str, AtTemperature]
     anchor_scores: dict[str, Estimate]

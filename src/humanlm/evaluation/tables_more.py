@@ -116,7 +116,12 @@ def agreement_table(found: Mapping[str, Agreement]) -> Table:
         for target, one in found.items()
     ]
     columns = ("Krippendorff’s α", "Spearman’s ρ", "replies")
-    return Table("Agreement on single replies", columns, tuple(rows), "Replies that a rule scored are left out.")
+    return Table(
+        "Agreement on single replies",
+        columns,
+        tuple(rows),
+        "Replies that a rule scored are left out. Intervals draw replies.",
+    )
 
 
 def panel_table(evaluations: Sequence[Evaluation], series: Sequence[int]) -> Table | None:
@@ -144,7 +149,10 @@ def importance_table(evaluations: Sequence[Evaluation], series: Sequence[int]) -
         for item, colour in zip(evaluations, series, strict=True)
     ]
     return Table(
-        "Which dimensions carry the score", tuple(names), tuple(rows), "Pearson’s r over examples; intervals by user."
+        "Which dimensions carry the score",
+        tuple(names),
+        tuple(rows),
+        "Pearson’s r over examples, replies that a rule scored left out; intervals by user.",
     )
 
 

@@ -9,6 +9,10 @@ from humanlm.evaluation.suite import Table
 from humanlm.metrics.intervals import Estimate
 
 
+LEVEL = 0.05
+"""A difference whose corrected p-value is higher may be chance, whatever its interval says: with few people that is too narrow."""
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A figure as it stands in tables; a dash where there is none."""
     return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
@@ -67,7 +71,8 @@ def _gap_sentence(start: str, gap: Difference, reference: str, comparison: Compa
     side = "more than" if mean >= 0 else "less than"
     share = f" ({abs(gap.relative):.0%})" if gap.relative is not None else ""
     low, high = gap.estimate.ci95 or (0.0, 0.0)
-    doubt = " Chance alone could make such a difference." if low <= 0 <= high else ""
+    unsure = low <= 0 <= high or (gap.p_holm is not None and gap.p_holm > LEVEL)
+    doubt = " Chance alone could make such a difference." if unsure else ""
     tested = f", {p_words(gap.p_holm)} corrected" if gap.p_holm is not None else ""
     between = f" (95% interval {interval(gap.estimate)}{tested})" if gap.estimate.ci95 else ""
     return f"{start} {number(abs(mean))}{share} {side} {reference}{role}{between}.{doubt}"
