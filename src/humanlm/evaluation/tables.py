@@ -291,8 +291,8 @@ def crowds(evaluations: Sequence[Evaluation], series: Sequence[int]) -> Table | 
         )
     caption = (
         "Jensen-Shannon distance between the simulated and the real distribution over users, 0 to 1; in steps: Wasserstein "
-        "distance. Lower is closer. Two halves of the real people, each half as many, differ so much by chance alone. Intervals are "
-        "freed of what chance adds, so they reach lower than the distance does."
+        "distance. Lower is closer. Two halves of the real people, each half as many, differ so much by chance alone. "
+        "Intervals are freed of what chance adds, so they reach lower than the distance does."
     )
     return _assemble(
         "The crowd: simulated against real",

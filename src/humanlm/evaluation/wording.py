@@ -8,9 +8,8 @@ from humanlm.evaluation.scores import Scores, temperature_key
 from humanlm.evaluation.suite import Table
 from humanlm.metrics.intervals import Estimate
 
-
 LEVEL = 0.05
-"""A difference whose corrected p-value is higher may be chance, whatever its interval says: with few people that is too narrow."""
+"""A difference with a higher corrected p-value may be chance, whatever its interval says, which is too narrow for few people."""
 
 
 def number(value: float | None, digits: int = 3) -> str:
