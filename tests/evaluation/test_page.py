@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -5,8 +6,10 @@ from xml.etree import ElementTree
 import pytest
 
 from humanlm.errors import UsageError
+from humanlm.evaluation.figures import SERIES, series_of
 from humanlm.evaluation.opening import open_evaluations
 from humanlm.evaluation.page import picture, report
+from humanlm.evaluation.panels import dynamics
 from humanlm.evaluation.runs import evaluate
 from humanlm.evaluation.showcase import choose, pieces
 from humanlm.evaluation.suite import compare
@@ -216,3 +219,44 @@ def test_the_picture_stands_alone(tmp_path, folders):
     for method in METHODS:
         assert method in words
     assert "#0072b2" in words
+
+
+def test_simulators_of_one_method_are_told_apart():
+    """Two base models in one colour, pattern and mark would be one line in the radar."""
+    assert series_of(["humanlm", "grpo"]) == [SERIES["humanlm"], SERIES["grpo"]]
+    assert series_of(["base", "base", "recorded", "grpo"]) == [SERIES["base"], 0, 1, SERIES["grpo"]]
+    assert sorted(series_of(["base"] * 8)) == list(range(8))
+    assert len(series_of(["base"] * 11)) == 11
+
+
+def test_only_checkpoints_of_one_run_are_joined(tmp_path, hostile_examples):
+    def scored(name, *, step, method="base"):
+        simulator = FakeSimulator(method, 0.5)
+        simulator.card = simulator.card.model_copy(update={"step": step})
+        model = f"runs/first/checkpoints/step-{step}" if step else f"hub/{name}"
+        evaluate(simulator, hostile_examples[:6], ShareJudge(), out=tmp_path / name, name=name, model=model)
+        return tmp_path / name
+
+    found = [scored("qwen", step=0), scored("llama", step=0)]
+    found += [scored(f"at-{step}", step=step, method="humanlm") for step in (2, 4)]
+    evaluations = open_evaluations(found)
+    (panel,) = dynamics(evaluations, series_of([item.scores.method for item in evaluations]), [])
+    assert re.findall(r"([\w-]+)(?: from)? state alignment", panel.drawing) == ["qwen", "llama", "first"]
+
+
+def test_a_run_is_shown_once_however_many_of_its_checkpoints_were_evaluated(tmp_path, hostile_examples):
+    run = tmp_path / "first"
+    run.mkdir()
+    lines = [{"step": step, "reward": 0.1, "reward/response": 0.1, "rollouts": 4} for step in (1, 2)]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (run / "config.yaml").write_text("method: humanlm\n")
+    folders = []
+    for step in (1, 2):
+        simulator = FakeSimulator("humanlm", 0.5)
+        simulator.card = simulator.card.model_copy(update={"step": step})
+        model = str(run / "checkpoints" / f"step-{step}")
+        folders.append(tmp_path / f"at-{step}")
+        evaluate(simulator, hostile_examples[:6], ShareJudge(), out=folders[-1], name=f"at-{step}", model=model)
+    report([*folders, run], tmp_path / "page.html")
+    budgets = (tmp_path / "page.md").read_text().partition("## What training took")[2]
+    assert [line.split(" | ")[0] for line in budgets.splitlines() if line.startswith("| ")][2:] == ["| first"]

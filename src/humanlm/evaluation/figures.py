@@ -34,7 +34,7 @@ SERIES = {
     "base": 5,
     "base-think": 6,
 }
-"""Each method has its colour in every figure."""
+"""Each method has its colour in every figure, as long as there is one simulator of it."""
 
 
 Scale = Callable[[float], float]
@@ -73,9 +73,23 @@ class Curve(NamedTuple):
     faint: tuple[tuple[float, float], ...] = ()
 
 
-def series_of(method: str, place: int) -> int:
-    """The colour of a method; methods that have none of their own take one by their place."""
-    return SERIES.get(method, place % len(LIGHT))
+def series_of(methods: Sequence[str]) -> list[int]:
+    """A colour, pattern and mark for each simulator: its method's own for the first of a method, for all others a free one.
+
+    Two simulators share one only where there are more of them than colours.
+
+    Args:
+        methods: The simulators' methods, in their order.
+    """
+    chosen: list[int | None] = []
+    for place, method in enumerate(methods):
+        own = SERIES.get(method)
+        chosen.append(None if own is None or method in methods[:place] else own)
+    free = [colour for colour in range(len(LIGHT)) if colour not in chosen]
+    return [
+        colour if colour is not None else free.pop(0) if free else place % len(LIGHT)
+        for place, colour in enumerate(chosen)
+    ]
 
 
 def dot_plot(

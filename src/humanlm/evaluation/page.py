@@ -40,7 +40,7 @@ def report(
 
     Args:
         paths: Folders of ``humanlm evaluate`` and of ``humanlm train``, in any order. A run belongs to the evaluation of its
-            method.
+            method, unless that was made of another run.
         out: The HTML file to write.
         runs: Run folders by simulator's name, where that guess would be wrong.
         force: Show evaluations together that cannot be compared; the page then says why not.
@@ -59,7 +59,7 @@ def report(
     loose: list[RunLog] = []
     for log in logs:
         owners = [place for place, item in enumerate(evaluations) if item.scores.method == log.method]
-        if len(owners) == 1:
+        if len(owners) == 1 and (evaluations[owners[0]].run is None or _same(evaluations[owners[0]].run, log)):
             evaluations[owners[0]] = evaluations[owners[0]]._replace(run=log)
         else:
             loose.append(log)
@@ -136,14 +136,10 @@ def _section(
     samples: str | None,
 ) -> dict[str, Any]:
     """Everything the page says about one dataset; the same input always gives the same."""
-    series = [figures.series_of(item.scores.method, place) for place, item in enumerate(evaluations)]
+    every = figures.series_of([item.scores.method for item in evaluations] + [log.method for log in runs])
+    series, others = every[: len(evaluations)], every[len(evaluations) :]
     colours = {item.name: colour for item, colour in zip(evaluations, series, strict=True)}
-    logs = [(item.name, colour, item.run) for item, colour in zip(evaluations, series, strict=True) if item.run]
-    methods = [log.method for log in runs]
-    for place, log in enumerate(runs):
-        alone = methods.count(log.method) == 1
-        colour = figures.series_of(log.method, place) if alone else place % len(figures.DASHES)
-        logs.append((log.method if alone else log.folder.name, colour, log))
+    logs = _logs(evaluations, series, runs, others)
     first = evaluations[0].scores if evaluations else None
     figure_rows = [(item.name, colour, item.scores) for item, colour in zip(evaluations, series, strict=True)]
     return {
@@ -182,6 +178,29 @@ def _section(
     }
 
 
+def _logs(
+    evaluations: Sequence[Evaluation], series: Sequence[int], runs: Sequence[RunLog], others: Sequence[int]
+) -> list[tuple[str, int, RunLog]]:
+    """Every training run once, though several of its checkpoints may have been evaluated; with its name and colour."""
+    owned = [item.run for item in evaluations if item.run]
+    found: list[tuple[str, int, RunLog]] = []
+    for item, colour in zip(evaluations, series, strict=True):
+        if item.run and not any(_same(log, item.run) for _, _, log in found):
+            alone = sum(_same(log, item.run) for log in owned) == 1
+            found.append((item.name if alone else item.run.folder.name, colour, item.run))
+    methods = [log.method for log in runs]
+    taken = {name for name, _, _ in found}
+    for log, colour in zip(runs, others, strict=True):
+        if not any(_same(one, log) for _, _, one in found):
+            plain = methods.count(log.method) == 1 and log.method not in taken
+            found.append((log.method if plain else log.folder.name, colour, log))
+    return found
+
+
+def _same(one: RunLog | None, other: RunLog) -> bool:
+    return one is not None and one.folder.resolve() == other.folder.resolve()
+
+
 def _extra_tables(
     evaluations: Sequence[Evaluation], comparison: Comparison | None, series: Sequence[int], colours: Mapping[str, int]
 ) -> list[Table]:
@@ -206,10 +225,8 @@ def picture(comparison: Comparison, out: str | Path) -> Path:
         comparison: What :func:`humanlm.compare` returned of one dataset.
         out: The file to write.
     """
-    rows = [
-        (name, figures.series_of(scores.method, place), scores)
-        for place, (name, scores) in enumerate(comparison.methods.items())
-    ]
+    series = figures.series_of([scores.method for scores in comparison.methods.values()])
+    rows = [(name, colour, scores) for (name, scores), colour in zip(comparison.methods.items(), series, strict=True)]
     temperatures = next(iter(comparison.methods.values())).temperatures
     decodings = zip("●■▲", map(wording.temperature_words, temperatures), strict=False)
     legend = " · ".join(f"{symbol} {words}" for symbol, words in decodings)

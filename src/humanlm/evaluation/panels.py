@@ -1,6 +1,7 @@
 """Which figures a report has, drawn from evaluations and training runs."""
 
 from collections.abc import Container, Sequence
+from pathlib import PurePath
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -138,17 +139,17 @@ def dynamics(evaluations: Sequence[Evaluation], series: Sequence[int], logs: Own
             "Training dynamics by reward", trails, x_label="mean state reward", y_label="response reward"
         )
         panels.append(Panel("Over training, by reward", plot))
-    families: dict[tuple[str, int], list[tuple[int, float, float, str, int]]] = {}
+    families: dict[tuple[str, ...], list[tuple[int, float, float, str, int]]] = {}
     for item, colour in zip(evaluations, series, strict=True):
         state, response = item.scores.state_alignment_mean, item.scores.response_alignment.mean
         if state is not None and state.mean is not None and response is not None:
-            key = (item.scores.method, item.scores.model_seed)
-            families.setdefault(key, []).append((item.scores.step, state.mean, response, item.name, colour))
+            points = families.setdefault(_family(item), [])
+            points.append((item.scores.step, state.mean, response, item.name, colour))
     found = []
-    for (method, _), points in families.items():
+    for family, points in families.items():
         points.sort()
         last = points[-1]
-        name = last[3] if len(points) == 1 else method
+        name = last[3] if len(points) == 1 else PurePath(family[0]).name
         found.append(Trail(name, last[4], tuple((x, y) for _, x, y, _, _ in points), tuple(p[3] for p in points)))
     if len(evaluations) > 1 and found:
         plot = charts.scatter(
@@ -156,6 +157,17 @@ def dynamics(evaluations: Sequence[Evaluation], series: Sequence[int], logs: Own
         )
         panels.append(Panel("Evaluated: checkpoints of a run are joined", plot))
     return panels
+
+
+def _family(item: Evaluation) -> tuple[str, ...]:
+    """What checkpoints of one run have in common: the run, and what is not the run's. Models we did not train stand alone."""
+    scores, place = item.scores, PurePath(item.scores.model)
+    if not scores.step:
+        return (item.name,)
+    run = (
+        place.parent.parent if place.parent.name == "checkpoints" else place.parent if place.name == "model" else place
+    )
+    return str(run), scores.method, str(scores.think), str(scores.seed)
 
 
 def _training_trail(name: str, colour: int, log: RunLog) -> Trail | None:

@@ -22,12 +22,13 @@ def table_one(table: SuiteTable, methods: Mapping[str, str]) -> Table:
         methods: Each simulator's method, for its colour.
     """
     rows = []
-    for place, (name, cells) in enumerate(table.cells.items()):
+    series = series_of([methods.get(name, name) for name in table.cells])
+    for colour, (name, cells) in zip(series, table.cells.items(), strict=True):
         line = [_hundredfold(cells.get(data), _is_best(table, name, data)) for data in table.datasets]
         average = table.average[name]
         best = max((value for value in table.average.values() if value is not None), default=None)
         line.append(Cell(number(100 * average, 1), "", average == best) if average is not None else DASH)
-        rows.append(TableRow(name, tuple(line), series_of(methods.get(name, name), place)))
+        rows.append(TableRow(name, tuple(line), colour))
     gains = [_gain(table, data) for data in table.datasets]
     gains.append(
         Cell(f"{100 * table.mean_gain:+.1f}%".replace("-", "−"), "mean of the gains")
