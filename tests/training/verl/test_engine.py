@@ -1,4 +1,4 @@
-"""Whole runs through verl's own trainer, Ray, FSDP and weight sync on a CPU. Each start takes half a minute, so runs are shared."""
+"""Whole runs through verl's trainer, Ray, FSDP and weight sync on a CPU. A start takes half a minute, so runs are shared."""
 
 import json
 import os

@@ -32,6 +32,7 @@ class Child:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], output: Path) -> None:
         self.command, self.environment, self.output = list(command), dict(environment), output
         self._process: subprocess.Popen[bytes] | None = None
+        self._code: int | None = None
         self._log: IO[bytes] | None = None
         self._family: dict[int, psutil.Process] = {}
 
@@ -56,7 +57,7 @@ class Child:
     @property
     def code(self) -> int | None:
         """Its exit status; None while it runs."""
-        return self._process.poll() if self._process else None
+        return self._process.poll() if self._process else self._code
 
     def look(self) -> None:
         """Takes note of the processes that it has started, which are strangers once it has died; to be called now and then."""
@@ -85,7 +86,7 @@ class Child:
         psutil.wait_procs(left, timeout=5)
         if self._log:
             self._log.close()
-        self._process = None
+        self._code, self._process = self._process.returncode, None
 
 
 _NOT_INHERITED = ("RAY_ADDRESS", "VERL_USE_EXTERNAL_MODULES")

@@ -73,7 +73,7 @@ def clear(work: WorkFolder, step: int) -> None:
     work.log.mkdir(parents=True)
 
 
-def keep(plan: Plan, work: WorkFolder, step: int, model: Path) -> None:
+def keep(plan: Plan, work: WorkFolder, step: int, model: Path) -> bool:
     """Makes a checkpoint of the run folder from verl's, if it has saved this step.
 
     Args:
@@ -81,10 +81,13 @@ def keep(plan: Plan, work: WorkFolder, step: int, model: Path) -> None:
         work: Holds verl's checkpoints.
         step: Updates done.
         model: Where in its checkpoint verl puts the model in Hugging Face format.
+
+    Returns:
+        Whether it had.
     """
     latest, saved = work.checkpoints / _LATEST, work.checkpoint(step)
     if not saved.is_dir() or not latest.is_file() or int(latest.read_text(encoding="utf-8") or 0) < step:
-        return
+        return False
     folder = plan.folder
     staged = folder.staging / f"checkpoint-{step}"
     shutil.rmtree(staged, ignore_errors=True)
@@ -96,14 +99,14 @@ def keep(plan: Plan, work: WorkFolder, step: int, model: Path) -> None:
         number = int(old.name.rpartition("_")[2])
         if number <= step and not (folder.checkpoints / f"step-{number}").is_dir():
             shutil.rmtree(old)
+    return True
 
 
 def last_words(plan: Plan, work: WorkFolder, code: int) -> str:
     """What a person is told when verl has ended with an error."""
     words = f"exit status {code}"
     with suppress(OSError, ValueError, KeyError):
-        told = json.loads(work.error.read_text(encoding="utf-8"))
-        words = f"{told['type']}: {told['words']}"
+        words = str(json.loads(work.error.read_text(encoding="utf-8"))["words"])
     if plan.folder.newest_checkpoint():
         return f"verl ended with an error ({words}); its words are in {work.output}: go on with --resume"
     return f"verl ended with an error ({words}): its words are in {work.output}"

@@ -1,0 +1,149 @@
+"""The driver beside a process that plays verl (see stage.py): what it writes, when it stops, and what it says."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from humanlm.errors import RunError, SpendLimitReached, Stopped
+from humanlm.training.config import TrainConfig
+from humanlm.training.folder import RunFolder
+from humanlm.training.run import train
+from humanlm.training.verl import engine
+from humanlm.training.verl.work import WorkFolder
+
+pytest.importorskip("hydra")
+Make = Callable[..., TrainConfig]
+STAGE = Path(__file__).with_name("stage.py")
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def run(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Trains with the stage instead of verl."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    def started(orders: dict[str, Any], *, resume: bool = False, progress: Any = None, **settings: Any) -> Path:
+        def command(config: Path) -> list[str]:
+            return [sys.executable, str(STAGE), str(config), json.dumps(orders)]
+
+        monkeypatch.setattr(engine, "verl_command", command)
+        judge = "tests.training.verl.judges:Words"
+        config = make_config(**({"engine": "verl", "judge": judge, "steps": 5} | settings))
+        return train(config, resume=resume, progress=progress)
+
+    return started
+
+
+def test_every_step_has_its_line_its_samples_and_its_checkpoint(run: Callable[..., Path]) -> None:
+    seen: list[tuple[int, int]] = []
+    folder = RunFolder(run({}, samples_every=2, samples_groups=1, progress=lambda *step: seen.append(step)))
+    rows = folder.metrics()
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert seen == [(step, 5) for step in range(1, 6)]
+    row = rows[0]
+    assert (row["loss"], row["lr"], row["rollouts"], row["dropped_groups"]) == (-0.5, 0.1, 12, 0)
+    assert row["reward"] == pytest.approx((1 + 3 / 8) / 2)  # mean over members of (1 + member / 4) / 2
+    assert (row["seconds/rollout"], row["seconds/judge"], row["seconds/update"]) == (1.5, 0.2, 0.5)
+    samples = [json.loads(line) for line in (folder.path / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [sample["step"] for sample in samples] == [1, 3, 5]
+    assert [reply["score"] for reply in samples[0]["replies"]] == [0.5, 0.625, 0.75, 0.875]
+    assert [path.name for path in sorted(folder.checkpoints.iterdir())] == ["step-4", "step-5"]
+    card = json.loads((folder.model / "humanlm.json").read_text(encoding="utf-8"))
+    assert (card["step"], card["method"]) == (5, "humanlm")
+    work = WorkFolder(folder.path)
+    assert [path.name for path in sorted(work.checkpoints.glob("global*"))] == ["global_step_4", "global_step_5"]
+    assert not list(work.checkpoints.rglob("*.safetensors"))
+
+
+def test_down_for_long_enough_stops(run: Callable[..., Path], make_config: Make) -> None:
+    """One good step between two bad ones starts the count anew; the last of three in a row is saved."""
+    with pytest.raises(
+        RunError, match=r"in 3 steps in a row \(the judge says: no answer\); step \d+ is saved: go on with"
+    ):
+        run({"down": [1, 2, 4, 5, 6, 7, 8], "waits": 7}, steps=9, max_failed_steps=3, save_every=100)
+    rows = RunFolder(make_config().out).metrics()
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row["skipped"] for row in rows] == [True, True, False, True, True, True, True]
+    assert all(row["loss"] == 0.0 for row in rows if row["skipped"])
+
+
+def test_a_loss_that_is_none_is_not_saved(run: Callable[..., Path], make_config: Make) -> None:
+    with pytest.raises(RunError, match=r"the loss of step 4 is None: lower lr.*step 2 is saved"):
+        run({"diverges": 4, "waits": 5})
+    folder = RunFolder(make_config().out)
+    assert [row["step"] for row in folder.metrics()] == [1, 2, 3]
+    assert folder.newest_checkpoint() == (folder.checkpoints / "step-2", 2)
+
+
+def test_a_crash_names_its_cause_and_the_run_goes_on(run: Callable[..., Path], make_config: Make) -> None:
+    with pytest.raises(RunError, match=r"ended with an error \(ZeroDivisionError: a bug\).*go on with --resume"):
+        run({"crash": 4})
+    folder = RunFolder(make_config().out)
+    assert [row["step"] for row in folder.metrics()] == [1, 2, 3]
+    run({}, resume=True)
+    assert [row["step"] for row in folder.metrics()] == [1, 2, 3, 4, 5]
+    steps = WorkFolder(folder.path).steps.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in steps] == [3, 4, 5]  # the session began after the checkpoint of step 2
+
+
+@pytest.mark.parametrize(
+    ("raised", "error", "words"),
+    [
+        ("SpendLimitReached: max_calls=3 is reached", SpendLimitReached, "max_calls=3 is reached"),
+        ("ZeroDivisionError: a bug", RunError, "the judge raised ZeroDivisionError: a bug"),
+    ],
+)
+def test_a_judge_that_raises_ends_the_run_and_what_is_learnt_is_saved(
+    run: Callable[..., Path], make_config: Make, raised: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        run({"raises": 3, "raised": raised, "waits": 3}, save_every=100)
+    newest = RunFolder(make_config().out).newest_checkpoint()
+    assert newest is not None
+    assert newest[1] == 3
+
+
+def test_ctrl_c_finishes_the_step_and_saves_it(run: Callable[..., Path], make_config: Make) -> None:
+    def press(done: int, steps: int) -> None:
+        if done == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped, match="stopped; step 3 is saved: go on with --resume"):
+        run({"waits": 3}, progress=press, save_every=100)
+    assert [row["step"] for row in RunFolder(make_config().out).metrics()] == [1, 2, 3]
+
+
+def test_ctrl_c_twice_leaves_no_process(run: Callable[..., Path], make_config: Make) -> None:
+    def press() -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+
+    def pressed(done: int, steps: int) -> None:
+        if done == 2:
+            threading.Thread(target=press).start()
+
+    start = time.monotonic()
+    with pytest.raises(Stopped, match="step 2 is saved"):
+        run({"hangs": 3}, progress=pressed)
+    assert time.monotonic() - start < 20
+    pid = int((WorkFolder(make_config().out).path / "pid").read_text())
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_missing_shards_are_named(run: Callable[..., Path], make_config: Make) -> None:
+    import shutil
+
+    with pytest.raises(RunError):
+        run({"crash": 4})
+    shutil.rmtree(WorkFolder(make_config().out).checkpoint(2))
+    with pytest.raises(RunError, match="global_step_2 is missing: without it verl cannot go on after step 2"):
+        run({}, resume=True)
