@@ -39,7 +39,7 @@ def _common(what: str) -> Callable[[F], F]:
     def add(function: F) -> F:
         for option in reversed(
             [
-                click.option("--out", required=True, type=_PATH, help="Folder to write."),
+                click.option("--out", type=_PATH, help="Folder to write; needed unless --dry-run."),
                 click.option("--since", help=f"Only {what} from this day on, e.g. 2024-01-31."),
                 click.option("--until", help=f"Only {what} before this day."),
                 click.option("--limit", type=click.IntRange(min=1), help="Keep at most this many responses."),
@@ -119,7 +119,7 @@ def news(
 @click.option("--category", help="Instead: a category to download from the Hub, e.g. Books.")
 @_common("reviews")
 def book(reviews: tuple[Path, ...], items: tuple[Path, ...], category: str | None, **common: Any) -> int:
-    """Amazon Reviews 2023: reviews, and the items that they are about."""
+    """Amazon Reviews 2023, and the items they are about."""
     from humanlm.data.collect.book import Book, hub_files
 
     if category and (reviews or items):
@@ -236,7 +236,7 @@ def politics(
 @click.option("--toxic/--no-toxic", default=False, help="Keep conversations that are marked as toxic.")
 @_common("conversations")
 def chat(files: tuple[Path, ...], hub: bool, language: str | None, toxic: bool, **common: Any) -> int:
-    """WildChat: conversations of people with assistants; the person's turns are the responses."""
+    """WildChat: people with assistants. The person's turns are the responses."""
     from humanlm.data.collect.chat import Chat, hub_files
 
     if bool(files) == hub:
@@ -252,7 +252,7 @@ def chat(files: tuple[Path, ...], hub: bool, language: str | None, toxic: bool, 
 @click.option("--folder", "folders", multiple=True, help="Only mail folders of this name; can be repeated.")
 @_common("mails")
 def email(path: Path, folders: tuple[str, ...], **common: Any) -> int:
-    """Mail: PATH is a tree of mail files such as Enron's maildir, or a table with the columns file and message."""
+    """Mail, such as Enron's. PATH is a tree of mail files (maildir), or a table with the columns file and message."""
     from humanlm.data.collect.mail import Mail
 
     return _run(Mail(path, _window(common), folders=folders), **common)
@@ -267,15 +267,18 @@ def email(path: Path, folders: tuple[str, ...], **common: Any) -> int:
     "--map",
     "mapping",
     required=True,
-    help="FIELD=COLUMN pairs with commas. Fields: user, context, response; if there are any time, thread, id.",
+    help="FIELD=COLUMN pairs with commas. Fields: user, context, response; if there are such columns: time, thread, id.",
 )
+@click.option("--time-format", help="How times are written, e.g. %d.%m.%Y.  [default: ISO 8601, or epochs]")
+@click.option("--encoding", default="utf-8", show_default=True, help="Of the text, e.g. cp1252.")
 @click.option("--html", is_flag=True, help="The texts are HTML: resolve entities and line breaks.")
 @_common("rows")
-def table(path: Path, mapping: str, html: bool, **common: Any) -> int:
-    """A CSV, TSV, JSONL or Parquet file of one's own, a response a row. --dry-run shows how the first rows read."""
+def table(path: Path, mapping: str, html: bool, time_format: str | None, encoding: str, **common: Any) -> int:
+    """A table of your own, a response a row: CSV, TSV, JSONL or Parquet. --dry-run shows how the first rows read."""
     from humanlm.data.collect.table import Table, parse_mapping
 
-    return _run(Table(path, parse_mapping(mapping), _window(common), html=html), **common)
+    source = Table(path, parse_mapping(mapping), _window(common), html=html, time_format=time_format, encoding=encoding)
+    return _run(source, **common)
 
 
 def _window(common: dict[str, Any]) -> "Window":
@@ -299,7 +302,7 @@ def _day(option: str, value: str | None) -> datetime | None:
 def _run(
     source: "Source",
     *,
-    out: Path,
+    out: Path | None,
     limit: int | None,
     resume: bool,
     overwrite: bool,
@@ -311,6 +314,8 @@ def _run(
 
     if dry_run:
         return _plan(source, limit, cost, as_json=as_json)
+    if out is None:
+        raise UsageError("--out is missing: say which folder to write, or --dry-run to look first")
     try:
         with _watch(source.name) as listener:
             done = collect(source, out, limit=limit, resume=resume, overwrite=overwrite, listener=listener)
@@ -345,12 +350,24 @@ def _watch(name: str) -> Iterator["Callable[[State], None] | None"]:
 
 def _tell(done: "Collected", requests: int | None) -> None:
     asked = f", {requests:,} requests" if requests is not None else ""
-    click.echo(f"{done.folder}: {done.rows:,} rows from {done.source}, {done.responses:,} of them responses{asked}")
+    click.echo(f"{done.folder}: {done.rows:,} records from {done.source}, {done.responses:,} of them responses{asked}")
     if done.repeats:
         click.echo(f"{done.repeats:,} had come before and were left out")
     if done.faults:
-        click.echo(f"{done.faults:,} faults, one line each in {Path(done.folder) / 'faults.jsonl'}")
-    click.echo(f"next: humanlm prepare {done.folder} --out DATA")
+        file = Path(done.folder) / "faults.jsonl"
+        with file.open(encoding="utf-8") as lines:
+            first = json.loads(next(lines))
+        place = f"{first['file']}, row {first['row']}" if first.get("row") else first["file"]
+        click.echo(f"{counted(done.faults, 'fault')} in {file}, the first: {place}: {first['problem']}")
+    if done.responses:
+        click.echo(f"next: humanlm prepare {done.folder} --out DATA")
+    else:
+        click.echo("no response came out of it: nothing to prepare")
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _plan(source: "Source", limit: int | None, cost: str, *, as_json: bool) -> int:
@@ -392,7 +409,8 @@ def _show(seen: "Preview") -> None:
         grid.add_row("thread", Text(example.thread))
         console.print(grid)
     click.echo(
-        f"first {seen.steps:,} rows: {seen.rows:,} records, {seen.responses:,} of them responses, {len(seen.faults):,} faults"
+        f"first {counted(seen.steps, 'row')}: {seen.rows:,} records, {seen.responses:,} of them responses, "
+        f"{counted(len(seen.faults), 'fault')}"
     )
     for fault in seen.faults[:5]:
         click.echo(f"{fault.file}, row {fault.row}: {fault.problem}" if fault.row else f"{fault.file}: {fault.problem}")

@@ -103,7 +103,11 @@ def part_files(folder: Path) -> list[Path]:
         UsageError: It is no raw folder, or it was written by a version with another schema.
         DataError: A part cannot be read.
     """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder: give one that `humanlm collect` wrote")
     files = sorted(folder.glob(PART_PATTERN))
+    if not files and (folder / STATE_FILE).exists():
+        raise UsageError(f"{folder}: nothing was collected here (see {FAULTS_FILE} in it): collect again")
     if not files:
         raise UsageError(f"{folder}: no {PART_PATTERN} in it: give a folder that `humanlm collect` wrote")
     for file in files:

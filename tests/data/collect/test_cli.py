@@ -13,6 +13,7 @@ import pytest
 from humanlm.cli import main
 from humanlm.data.collect import collect
 from humanlm.data.collect.table import Table, parse_mapping
+from humanlm.data.raw import iter_records
 from tests.data.collect.hub import Hub
 from tests.data.collect.platforms import Medium, Reddit, YouTube
 from tests.data.collect.test_files import ITEMS, REVIEWS, conversation, jsonl
@@ -45,7 +46,7 @@ def test_table_from_preview_to_parts(replies, tmp_path, capsys):
     assert "first 12 rows: 16 records, 12 of them responses, 0 faults" in out
     assert not (tmp_path / "raw").exists()
     code, out, _ = run(capsys, *words, "--limit", 5)
-    assert out.startswith(f"{tmp_path / 'raw'}: 9 rows from table, 5 of them responses\n")
+    assert out.startswith(f"{tmp_path / 'raw'}: 9 records from table, 5 of them responses\n")
     assert f"next: humanlm prepare {tmp_path / 'raw'}" in out
     code, out, err = run(capsys, *words)
     assert (code, out) == (2, "")
@@ -57,6 +58,59 @@ def test_table_from_preview_to_parts(replies, tmp_path, capsys):
     }  # fmt: skip
     code, out, _ = run(capsys, *words, "--dry-run", "--json")
     assert json.loads(out)["examples"][0]["context"] == [["somebody", "Post 0?"]]
+
+
+CELLS = [
+    ["who", "post", "reply", "at"],
+    ["zoé", "Qué tal?", "Muy bien.", "31.01.2024"],
+    ["tom", "Why?", "So.", "01.02.2024"],
+]
+
+
+@pytest.mark.parametrize(
+    ("sign", "encoding", "begin"),
+    [(",", "utf-8", "\ufeff"), (";", "cp1252", ""), ("\t", "utf-8", ""), ("|", "utf-16", ""), (",", "latin-1", "")],
+)
+def test_tables_as_spreadsheets_save_them(tmp_path, capsys, sign, encoding, begin):
+    file = tmp_path / "t.csv"
+    file.write_bytes((begin + "".join(sign.join(row) + "\r\n" for row in CELLS)).encode(encoding))
+    words = ["collect", "table", file, "--map", MAPPING, "--out", tmp_path / "raw", "--time-format", "%d.%m.%Y"]
+    code, out, err = run(capsys, *words, "--encoding", encoding)
+    assert (code, err) == (0, "")
+    assert "4 records from table, 2 of them responses" in out
+    found = [record for record in iter_records(tmp_path / "raw") if record.is_target]
+    assert [(one.user_id, one.time.isoformat()) for one in found] == [
+        ("zoé", "2024-01-31T00:00:00+00:00"), ("tom", "2024-02-01T00:00:00+00:00"),
+    ]  # fmt: skip
+
+
+def test_mistakes_with_a_table_are_told_with_their_mend(tmp_path, capsys):
+    def said(content, *more, mapping=MAPPING):
+        (tmp_path / "t.csv").write_bytes(content)
+        return run(capsys, "collect", "table", tmp_path / "t.csv", "--map", mapping, *more)
+
+    text = "".join(",".join(row) + "\n" for row in CELLS)
+    code, _, err = said(text.encode())
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--out is missing" in err
+    code, out, _ = said(text.encode(), "--dry-run")
+    assert code == 0
+    assert "'31.01.2024'; other forms with --time-format" in out
+    code, _, err = said(text.encode(), "--dry-run", mapping=MAPPING.replace("who", "Who"))
+    assert "no column 'Who' for user: did you mean 'who'? (there: who, post, reply, at)" in err
+    for empty in (b"", b"who,post,reply,at\n"):
+        code, _, err = said(empty, "--out", tmp_path / "raw")
+        assert code == 2
+        assert "no row in it" in err
+    assert "this text is UTF-16: add --encoding utf-16" in said(text.encode("utf-16"), "--dry-run")[2]
+    assert "no such encoding" in said(text.encode(), "--dry-run", "--encoding", "klingon")[2]
+    code, out, _ = said(b"who,post,reply,at\nruth,,,\n", "--out", tmp_path / "raw")
+    assert "1 fault in" in out
+    assert "row 1: post: empty" in out
+    assert "nothing to prepare" in out
+    assert "next:" not in out
+    code, _, err = run(capsys, "prepare", tmp_path / "raw", "--out", tmp_path / "data")
+    assert "nothing was collected here" in err
 
 
 def test_faults_are_counted_and_placed(tmp_path, capsys):
@@ -71,7 +125,7 @@ def test_faults_are_counted_and_placed(tmp_path, capsys):
         tmp_path / "r",
     ]
     assert "a.jsonl, row 1: reply: empty" in run(capsys, *words, "--dry-run")[1]
-    assert f"1 faults, one line each in {tmp_path / 'r' / 'faults.jsonl'}" in run(capsys, *words)[1]
+    assert f"1 fault in {tmp_path / 'r' / 'faults.jsonl'}, the first: " in run(capsys, *words)[1]
 
 
 def test_files_of_each_kind(tmp_path, capsys):

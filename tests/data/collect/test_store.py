@@ -204,5 +204,8 @@ def test_other_schemas_are_refused(tmp_path):
     pq.write_table(table, tmp_path / "part-00000.parquet")
     with pytest.raises(UsageError, match="raw schema 99"):
         part_files(tmp_path)
-    with pytest.raises(UsageError, match="no part-"):
+    with pytest.raises(UsageError, match="no such folder"):
         part_files(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no part-"):
+        part_files(tmp_path / "empty")

@@ -1,5 +1,6 @@
 """Rows of files: JSONL, CSV and Parquet, plain or packed, with a fault for each that cannot be read."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -8,6 +9,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -16,6 +18,8 @@ from pydantic import JsonValue
 from humanlm.data.collect.source import Fault
 from humanlm.errors import UsageError
 
+UTF8 = "utf-8"
+_MEND = "kept with a replacement: save the file as UTF-8, or name its --encoding (tables)"
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _PACKED = (EOFError, zlib.error, gzip.BadGzipFile)
 
@@ -66,12 +70,13 @@ def identity(files: Iterable[Path]) -> list[JsonValue]:
     return [{"file": str(file), "bytes": file.stat().st_size} for file in files]
 
 
-def rows(files: list[Path], cursor: JsonValue = None) -> Iterator[Row]:
+def rows(files: list[Path], cursor: JsonValue = None, *, encoding: str = UTF8) -> Iterator[Row]:
     """Streams the rows of files, one after the other.
 
     Args:
         files: Any mix of ``.jsonl``, ``.csv``, ``.tsv`` and ``.parquet``; the text forms may be packed as ``.gz``.
         cursor: The cursor of the last row that is done; None for the beginning.
+        encoding: Of the text forms.
     """
     start, done = cursor if isinstance(cursor, list) else (0, 0)
     assert isinstance(start, int)
@@ -79,28 +84,49 @@ def rows(files: list[Path], cursor: JsonValue = None) -> Iterator[Row]:
     for index in range(start, len(files)):
         file, skip = files[index], done if index == start else 0
         number = skip
-        for number, value, problems in _numbered(file, skip):
+        for number, value, problems in _numbered(file, skip, encoding):
             faults = tuple(Fault(str(file), number, problem) for problem in problems)
             yield Row(str(file), number, value, faults, [index, number])
 
 
-def _numbered(file: Path, skip: int) -> Iterator[tuple[int, Mapping[str, Any] | None, list[str]]]:
+def _numbered(file: Path, skip: int, encoding: str) -> Iterator[tuple[int, Mapping[str, Any] | None, list[str]]]:
     if file.suffix == ".parquet":
         return _parquet(file, skip)
     name = file.name.removesuffix(".gz")
     if name.endswith((".csv", ".tsv")):
-        return _csv(file, skip, "\t" if name.endswith(".tsv") else ",")
-    return _jsonl(file, skip)
+        return _csv(file, skip, "\t" if name.endswith(".tsv") else None, encoding)
+    return _jsonl(file, skip, encoding)
+
+
+def check_encoding(file: Path, encoding: str) -> None:
+    """Looks whether a text file can be read in an encoding, before anything is collected from it.
+
+    Raises:
+        UsageError: There is no such encoding, or the file is UTF-16 and something else was said.
+    """
+    try:
+        name = codecs.lookup(encoding).name
+    except LookupError as error:
+        raise UsageError(f"--encoding {encoding}: no such encoding: give e.g. cp1252, latin-1 or utf-16") from error
+    if file.suffix == ".parquet":
+        return
+    with _open(file) as raw:
+        begin = raw.read(2)
+    if begin in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and not name.startswith("utf-16"):
+        raise UsageError(f"{file}: this text is UTF-16: add --encoding utf-16, or save it as UTF-8")
 
 
 def _open(file: Path) -> IO[bytes] | gzip.GzipFile:
     return gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb")
 
 
-def _jsonl(file: Path, skip: int) -> Iterator[tuple[int, Mapping[str, Any] | None, list[str]]]:
+def _jsonl(file: Path, skip: int, encoding: str) -> Iterator[tuple[int, Mapping[str, Any] | None, list[str]]]:
     number = 0
     try:
-        with _open(file) as lines:
+        with _open(file) as raw:
+            lines: Iterable[bytes] = raw
+            if encoding != UTF8:
+                lines = (line.encode() for line in io.TextIOWrapper(raw, encoding, errors="replace", newline="\n"))
             for number, line in enumerate(lines, 1):
                 if number > skip and line.strip():
                     yield number, *_object(line)
@@ -127,20 +153,25 @@ def _decoded(line: bytes) -> tuple[str, list[str]]:
     try:
         return line.decode("utf-8-sig"), []
     except UnicodeDecodeError as error:
-        return line.decode("utf-8-sig", "replace"), [f"row: not UTF-8 (byte {error.start}), kept with a replacement"]
+        return line.decode("utf-8-sig", "replace"), [f"row: not UTF-8 (byte {error.start}), {_MEND}"]
 
 
-def _csv(file: Path, skip: int, delimiter: str) -> Iterator[tuple[int, Mapping[str, Any] | None, list[str]]]:
+def _csv(
+    file: Path, skip: int, delimiter: str | None, encoding: str
+) -> Iterator[tuple[int, Mapping[str, Any] | None, list[str]]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # texts and mails are longer than the 128 kB that csv allows
     number = 0
     try:
-        with _open(file) as raw, io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline="") as lines:
-            reader = csv.reader(lines, delimiter=delimiter)
+        plain = encoding == UTF8
+        code, errors = ("utf-8-sig", "surrogateescape") if plain else (encoding, "replace")
+        with _open(file) as raw, io.TextIOWrapper(raw, code, errors=errors, newline="") as lines:
+            head = lines.readline()
+            reader = csv.reader(chain([head], lines), delimiter=delimiter or _delimiter(head))
             header = [name.strip() for name in next(reader, [])]
             for number, cells in enumerate(reader, 1):
                 if number <= skip or not cells:
                     continue
-                problems = ["row: not UTF-8, kept with a replacement"] if any(map(_ESCAPED.search, cells)) else []
+                problems = [f"row: not UTF-8, {_MEND}"] if plain and any(map(_ESCAPED.search, cells)) else []
                 if len(cells) != len(header):
                     yield number, None, [*problems, f"row: {len(cells)} cells where the header names {len(header)}"]
                 else:
@@ -151,6 +182,11 @@ def _csv(file: Path, skip: int, delimiter: str) -> Iterator[tuple[int, Mapping[s
     except csv.Error as error:
         if number + 1 > skip:
             yield number + 1, None, [f"row: not readable as CSV ({error}); the rows after it are not read"]
+
+
+def _delimiter(head: str) -> str:
+    """What stands between the names of a header: a comma, or what spreadsheets put in its place elsewhere."""
+    return max(",;\t|", key=head.count)
 
 
 def _parquet(file: Path, skip: int) -> Iterator[tuple[int, Mapping[str, Any] | None, list[str]]]:

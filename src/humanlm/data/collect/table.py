@@ -3,19 +3,35 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from datetime import datetime
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
 
-from humanlm.data.collect.rows import find_files, identity, rows
-from humanlm.data.collect.source import ALWAYS, Fault, Run, Step, Window, label, markup, metadata, optional_label, time
+from humanlm.data.collect.rows import UTF8, check_encoding, find_files, identity, rows
+from humanlm.data.collect.source import (
+    ALWAYS,
+    Fault,
+    Run,
+    Step,
+    Window,
+    label,
+    markup,
+    metadata,
+    optional_label,
+    short,
+    time,
+)
 from humanlm.data.raw import RawRecord
 from humanlm.errors import DataError, UsageError, unknown_name
-from humanlm.example import clean_text
+from humanlm.example import clean_text, parse_time
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 FIELDS = ("user", "context", "response", "time", "thread", "id")
+_LOOKED_AT = 100
 _NEEDED = ("user", "context", "response")
 
 
@@ -54,6 +70,11 @@ class Table:
         mapping: Which column holds what; see :func:`parse_mapping`.
         window: Which rows, by their time.
         html: The texts are HTML: entities and line breaks are resolved.
+        time_format: How times are written, in the signs of ``strptime``; None for epochs and ISO 8601.
+        encoding: Of the file, unless it is Parquet.
+
+    Raises:
+        UsageError: The file holds no row or no such column, or is not in this encoding.
     """
 
     name = "table"
@@ -66,23 +87,36 @@ class Table:
         window: Window = ALWAYS,
         *,
         html: bool = False,
+        time_format: str | None = None,
+        encoding: str = UTF8,
     ) -> None:
         self.files, self.mapping, self.window, self.html = find_files([path], SUFFIXES), dict(mapping), window, html
-        first = next((row.value for row in rows(self.files) if row.value is not None), None)
+        self.time_format, self.encoding = time_format, encoding
+        for file in self.files:
+            check_encoding(file, encoding)
+        looked = list(islice(rows(self.files, encoding=encoding), _LOOKED_AT))
+        if not looked:
+            raise UsageError(f"{path}: no row in it: give a file with a header and at least one row")
+        first = next((row.value for row in looked if row.value is not None), None)
         for field, column in self.mapping.items() if first is not None else ():
             if first is not None and column not in first:
-                raise UsageError(
-                    f"{self.files[0]}: no column {column!r} for {field} (there: {', '.join(map(str, first))})"
-                )
+                names = ", ".join(map(str, first))
+                near = get_close_matches(column.casefold(), map(str.casefold, map(str, first)), n=1)
+                hint = next((f": did you mean {name!r}?" for name in map(str, first) if [name.casefold()] == near), "")
+                raise UsageError(f"{self.files[0]}: no column {column!r} for {field}{hint} (there: {names})")
 
     def settings(self) -> dict[str, JsonValue]:
         """Files, mapping and range."""
         chosen: dict[str, JsonValue] = {"map": dict(self.mapping), "html": self.html}
+        if self.time_format is not None:
+            chosen["time_format"] = self.time_format
+        if self.encoding != UTF8:
+            chosen["encoding"] = self.encoding
         return {"files": identity(self.files), **chosen, **self.window.settings()}
 
     def steps(self, run: Run) -> Iterator[Step]:
         """One step a row."""
-        for row in rows(self.files, run.cursor):
+        for row in rows(self.files, run.cursor, encoding=self.encoding):
             if run.enough():
                 return
             records: list[RawRecord] = []
@@ -98,7 +132,7 @@ class Table:
         columns = self.mapping
         user, response = optional_label(row, columns["user"]), self._text(row, columns["response"])
         turns = self._context(row.get(columns["context"]))
-        when = time(row, columns["time"]) if "time" in columns else None
+        when = self._time(row, columns["time"]) if "time" in columns else None
         if not response:
             raise DataError(f"{columns['response']}: empty")
         if not self.window.holds(when):
@@ -137,6 +171,19 @@ class Table:
             )
         )
         return records
+
+    def _time(self, row: Mapping[str, Any], column: str) -> datetime | None:
+        value = row.get(column)
+        if self.time_format is None or not isinstance(value, str) or not value.strip():
+            try:
+                return time(row, column)
+            except DataError as error:
+                raise DataError(f"{error}: {short(value)!r}; other forms with --time-format, e.g. %d.%m.%Y") from error
+        try:
+            found = datetime.strptime(value.strip(), self.time_format)  # noqa: DTZ007 (a zone, if any, is in the form)
+        except ValueError as error:
+            raise DataError(f"{column}: not a time in the form {self.time_format}: {short(value)!r}") from error
+        return parse_time(found)
 
     def _text(self, row: Mapping[str, Any], column: str) -> str:
         value = row.get(column)
