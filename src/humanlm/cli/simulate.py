@@ -11,6 +11,15 @@ from humanlm.cli.options import cost_words
 from humanlm.cli.shown import counting
 from humanlm.errors import RunError, UsageError
 
+_ENDS = {
+    "turns": "when the turns were used up",
+    "said": "by a stop rule",
+    "repeats": "because the person repeated themselves",
+    "empty": "because the person said nothing",
+    "malformed": "by a reply that was not in the right form",
+    "length": "because they became too long",
+}
+
 
 @click.command(
     name="simulate",
@@ -134,8 +143,9 @@ def command(
     if as_json:
         click.echo(json.dumps({"conversations": len(exchanges), "examples": written, "ended": ended, "out": str(out)}))
         return
-    why = ", ".join(f"{count} by {reason}" for reason, count in ended.most_common())
-    click.echo(f"{len(exchanges):,} conversations ({why}), {written:,} messages of people: {out}")
+    why = ", ".join(f"{count} {_ENDS[reason]}" for reason, count in ended.most_common())
+    click.echo(f"{len(exchanges):,} conversations, {written:,} messages of people: {out}")
+    click.echo(f"ended: {why}")
 
 
 def _claim(out: Path, journal: Path, *, resume: bool, overwrite: bool) -> None:
@@ -156,11 +166,17 @@ def _show(costs: Any, turns: int, *, as_json: bool) -> None:
         click.echo(json.dumps({**costs._asdict(), **told}))
         return
     click.echo(f"{costs.conversations:,} conversations of at most {turns} messages of a person")
-    click.echo(f"people: {cost_words(costs.person)}")
-    click.echo(f"assistant: {cost_words(costs.assistant) or 'nothing to say'}")
+    click.echo(f"people: {_cost(costs.person)}")
+    click.echo(f"assistant: {_cost(costs.assistant)}")
     if costs.seconds is not None:
         click.echo(f"about {max(1, round(costs.seconds / 60))} min if a hosted model takes 5 s a request")
     click.echo("nobody talked, nothing was written")
+
+
+def _cost(needed: Any) -> str:
+    if needed.calls and needed.cost_usd == 0:
+        return f"{needed.calls:,} prompts, about {needed.input_tokens:,} tokens in and {needed.output_tokens:,} out, on this machine"
+    return cost_words(needed) or "nothing to say"
 
 
 def _text(words: str) -> str:
