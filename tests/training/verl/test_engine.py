@@ -182,8 +182,10 @@ def test_the_run_folder_is_that_of_the_other_engine(whole: Path, runs: Runs) -> 
 
 
 def test_the_model_answers_and_its_weights_are_the_last_checkpoints(whole: Path) -> None:
-    reply = Simulator.load(str(whole), device="cpu").respond(make_examples(1)[0])
-    assert isinstance(reply.text, str)
+    (example,) = make_examples(1)
+    simulator = Simulator.load(str(whole), device="cpu")
+    assert simulator.card.step == 15
+    assert "yes" in " ".join(simulator.reply(example.persona, example.context, seed=seed).text for seed in range(5))
     last = whole / "checkpoints" / "step-15"
     assert (last / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
     shards = whole / "verl" / "checkpoints" / "global_step_15" / "actor"
@@ -201,40 +203,63 @@ def test_nothing_outlives_a_run_and_no_text_is_logged(whole: Path) -> None:
     assert not Path(temp).exists()
 
 
-def test_stopped_killed_and_resumed_is_the_whole_run(runs: Runs) -> None:
-    """SIGTERM lets the step be finished and saved; after SIGKILL of the driver nothing runs on; only missing steps are run."""
-    settings = {"steps": 6, "save_every": 4}
-    code, said = runs.run("straight", **settings)
+@pytest.fixture(scope="module")
+def goals(runs: Runs) -> Path:
+    """A judge that fails for one target, with validation."""
+    code, said = runs.run("goals", **GOALS)
     assert code == 0, said
-    run = runs.folder / "broken"
-    with runs.start("broken", **settings) as process:
-        await_step(run, 1, process)
-        process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, said
-    (stopped,) = (int(found) for found in re.findall(r"stopped; step (\d+) is saved: go on with --resume", said))
-    assert stopped < 6
-    assert [row["step"] for row in RunFolder(run).metrics()] == list(range(1, stopped + 1))
-    assert_nothing_left(run)
+    return runs.folder / "goals"
 
-    with runs.start("broken", "--resume", **settings) as process:
-        await_step(run, max(4, stopped + 1), process)
+
+GOALS = {
+    "judge": "tests.training.verl.judges:NoGoals",
+    "steps": 4,
+    "groups": 8,
+    "save_every": 2,
+    "validate_split": "val",
+    "validate_every": 3,
+    "validate_limit": 7,
+}
+
+
+def test_a_target_without_verdicts_is_marked_and_the_rest_learns(goals: Path, runs: Runs) -> None:
+    """Its groups are sampled once more, then leave the update; validation says that it is missing."""
+    rows = RunFolder(goals).metrics()
+    failed = sum(row.get("groups/goal", 0) for row in rows)
+    assert failed > 0
+    assert sum(row["dropped_groups"] for row in rows) == failed
+    assert sum(row["refilled_groups"] for row in rows) >= 1
+    assert all("reward/goal" not in row and row["reward"] is not None for row in rows)
+    validated = {row["step"]: row for row in rows if "val/reward" in row}
+    assert list(validated) == [3, 4]
+    for row in validated.values():
+        assert row["val/missing/goal"] == 1
+        assert "val/reward/goal" not in row
+        assert row["val/reward/belief"] is not None
+    start, now = weights(runs.model), weights(goals / "model")
+    assert any((start[name] != now[name]).any() for name in start)
+
+
+def test_killed_and_resumed_is_the_whole_run(goals: Path, runs: Runs) -> None:
+    """After SIGKILL of the driver nothing runs on; only the missing steps are run, and they are those of the whole run."""
+    run = runs.folder / "killed"
+    with runs.start("killed", **GOALS) as process:
+        await_step(run, 3, process)
         process.send_signal(signal.SIGKILL)
     assert_nothing_left(run)
-    saved = RunFolder(run).newest_checkpoint()
-    assert saved is not None
+    assert RunFolder(run).newest_checkpoint() == (run / "checkpoints" / "step-2", 2)
 
-    code, said = runs.run("broken", "--resume", **settings)
+    code, said = runs.run("killed", "--resume", **GOALS)
     assert code == 0, said
-    steps = [
-        json.loads(line)["step"] for line in (run / "verl" / "steps.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    assert steps == list(range(saved[1] + 1, 7))
-    rows, expected = map(lasting, RunFolder(run).metrics()), map(lasting, RunFolder(runs.folder / "straight").metrics())
-    for row, other in zip(rows, expected, strict=True):
-        assert row == pytest.approx(other, rel=1e-3, abs=1e-4)
-    ours, theirs = weights(run / "model"), weights(runs.folder / "straight" / "model")
-    assert all((ours[name] - theirs[name]).abs().max() < 1e-3 for name in theirs)
+    lines = (run / "verl" / "steps.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [3, 4]
+    for row, other in zip(RunFolder(run).metrics(), RunFolder(goals).metrics(), strict=True):
+        mine, theirs = lasting(row), lasting(other)
+        numbers = {name: value for name, value in theirs.items() if value is not None}
+        assert {name: mine[name] for name in numbers} == pytest.approx(numbers, rel=1e-3, abs=1e-4)
+        assert mine.keys() == theirs.keys()
+    ours, expected = weights(run / "model"), weights(goals / "model")
+    assert all((ours[name] - expected[name]).abs().max() < 1e-3 for name in expected)
 
 
 def test_a_judge_that_is_down_ends_the_run_without_a_change(runs: Runs) -> None:
@@ -249,38 +274,25 @@ def test_a_judge_that_is_down_ends_the_run_without_a_change(runs: Runs) -> None:
     assert all((start[name] == now[name]).all() for name in start)
 
 
-def test_a_target_without_verdicts_is_marked_and_the_rest_learns(runs: Runs) -> None:
-    """The judge fails for one target: its groups are sampled once more, then leave the update; validation says so."""
-    settings = {"validate_split": "val", "validate_every": 3, "validate_limit": 7, "steps": 3, "groups": 8}
-    code, said = runs.run("goals", judge="tests.training.verl.judges:NoGoals", **settings)
-    assert code == 0, said
-    rows = RunFolder(runs.folder / "goals").metrics()
-    failed = sum(row.get("groups/goal", 0) for row in rows)
-    assert failed > 0
-    assert sum(row["dropped_groups"] for row in rows) == failed
-    assert sum(row["refilled_groups"] for row in rows) >= 1
-    assert all("reward/goal" not in row and row["reward"] is not None for row in rows)
-    assert rows[-1]["val/missing/goal"] == 1
-    assert "val/reward/goal" not in rows[-1]
-    assert rows[-1]["val/reward/belief"] is not None
-    start, now = weights(runs.model), weights(runs.folder / "goals" / "model")
-    assert any((start[name] != now[name]).any() for name in start)
-
-
 def test_traces_are_credited_in_the_world(runs: Runs) -> None:
-    """humanlm-trace on the controlled world, as the README starts it."""
-    world = runs.folder / "world"
-    made = subprocess.run(
-        [sys.executable, "-m", "humanlm", "world", "make", "--out", str(world), "--users", "6"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    """The controlled world with the rule judge: a base that has had a few lessons names states as it reasons."""
+    from humanlm.training.warm_start import WarmStartConfig, warm_start
+
+    world, base = runs.folder / "world", runs.folder / "base"
+    command = [sys.executable, "-m", "humanlm", "world", "make", "--out", str(world), "--users", "6"]
+    made = subprocess.run(command, check=False, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
-    code, said = runs.run(
-        "trace", method="humanlm-trace", data=str(world), judge="rule", steps=2, max_tokens={RESPONSE: 24}, prompts=None
-    )
+    warm_start(base, WarmStartConfig(learn_steps=150, dilute_steps=1, pool=4000))
+    settings = {
+        "method": "humanlm-trace",
+        "model": str(base),
+        "judge": "rule",
+        "steps": 2,
+        "max_tokens": {RESPONSE: 80},
+    }
+    code, said = runs.run("trace", **settings, data=str(world), lr=1e-3, prompts=None)
     assert code == 0, said
     rows = RunFolder(runs.folder / "trace").metrics()
     assert [row["step"] for row in rows] == [1, 2]
     assert all(row["groups/response"] == 4 for row in rows)
+    assert any(f"reward/{state}" in row for row in rows for state in STATES)
