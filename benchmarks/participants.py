@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from humanlm.study.config import load_study
+from humanlm.study.reading import load_study
 from humanlm.study.local import unlimited
 from humanlm.study.rehearse import rehearse
 from humanlm.study.storage import Storage

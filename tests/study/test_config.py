@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from humanlm.cli import cli
 from humanlm.errors import UsageError
-from humanlm.study.config import load_study
+from humanlm.study.check import checked
 from humanlm.study.questions import Question, check_form
+from humanlm.study.reading import load_study
 from humanlm.study.steps import Shown, all_steps
 
 
@@ -59,6 +60,14 @@ def test_new_writes_a_study_that_is_right(tmp_path):
         (lambda raw: raw["persona"].update(by="model"), "by: model"),
         (lambda raw: raw["states"].update(dimensions=["stanse"]), "did you mean 'stance'"),
         (lambda raw: raw.update(stimuli="none.json"), "none.json"),
+        (lambda raw: raw["response"].update(max_words=5), "response: min_words is above max_words"),
+        (lambda raw: raw["states"].update(dimensions=["stance", "stance"]), "the dimension 'stance' stands twice"),
+        (lambda raw: raw["states"].update(dimensions={"action": "What would you do?"}), "choose another"),
+        (lambda raw: raw["ratings"].update(max=5), "labels has words for 7, outside the scale from 1 to 5"),
+        (lambda raw: raw["server"].update(public_url="https://uni.example/study"), "without a path"),
+        (lambda raw: raw["server"].update(proxies="127.0.0.1"), "expected a list, as in [127.0.0.1]"),
+        (lambda raw: raw["pages"][0]["questions"][0].update(options=[True, False]), "put it in quotes"),
+        (lambda raw: raw["recruiting"].update(closes="31.03.2027"), "write it as 2027-03-31"),
     ],
 )
 def test_what_is_wrong_is_named(file, change, words):
@@ -145,3 +154,38 @@ def test_any_form_is_answered_in_words(form):
             json.dumps(value)
             if question.options and isinstance(value, str):
                 assert value in question.options
+
+
+def test_a_key_given_twice_is_refused(file):
+    path = file()
+    path.write_text(path.read_text(encoding="utf-8") + "\ntitle: Another\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="'title' stands twice"):
+        load_study(path)
+
+
+@pytest.mark.parametrize("name", ["csrf", "action", "main"])
+def test_names_that_the_pages_need_are_refused(name):
+    with pytest.raises(ValueError, match="choose another id"):
+        Question(id=name, text="?")
+
+
+def test_an_option_is_right_however_it_was_written():
+    odd = Question(id="often", type="choice", text="?", options=("always ", "now\n and then"))
+    assert [odd.check({"often": [option]})[0] for option in odd.options] == ["always", "now and then"]
+    unticked = Question(id="agreed", type="box", text="I agree.")
+    assert "tick" in unticked.check({})[1]
+
+
+def test_what_is_likely_to_be_forgotten_is_said(file, tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    def change(raw):
+        raw["recruiting"]["closes"] = "2020-03-31"
+        for simulator, model in zip(
+            raw["simulators"], ("api:openai/gpt-5-mini", str(tmp_path), "nobody/none"), strict=True
+        ):
+            simulator.update(model=model, replies=None)
+
+    notes = " / ".join(checked(file(change)).notes)
+    for words in ("OPENAI_API_KEY", "config.json is missing", "looked for on the Hugging Face Hub", "2020-03-31"):
+        assert words in notes

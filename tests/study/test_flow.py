@@ -164,6 +164,16 @@ def test_changing_the_order_before_it_is_confirmed(small, serve, tmp_path):
     assert step.answers == {"ranking": ["Reply C", "Reply B", "Reply A"]}
 
 
+def test_a_stale_second_tab_is_told_no_untruth(small, serve):
+    one = Person(serve(small())).begin().until("t0.confirm")
+    stale = dict(one.page.hidden)
+    one.send(sure="No, I want to change it")
+    assert one.path == "/study/t0.rank"
+    answer = one.client.post("/study/t0.confirm", data={**stale, "sure": "Yes, this is my order"})
+    assert answer.url.path == "/study/t0.rank"
+    assert "first answer was kept" not in answer.text
+
+
 def test_replies_carry_no_name_and_come_in_every_order(small, tmp_path, serve):
     url = serve(small())
     orders = Counter()
@@ -324,10 +334,13 @@ def test_attention_checks_flag_or_end(small, example, serve, tmp_path):
 
 
 def test_withdrawing_deletes_everything_said(small, serve, tmp_path):
-    person = Person(serve(small())).begin().until("t0.states")
+    person = Person(serve(small())).begin().until("t0.respond")
+    person.send(response="a most private remark " * 8)
     person.see("/withdraw").send()
     assert "have been deleted" in person.answer.text
     database = tmp_path / "served.sqlite"
+    for file in tmp_path.glob("served.sqlite*"):
+        assert b"a most private remark" not in file.read_bytes(), f"{file.name} still holds what was deleted"
     assert not rows(database, Step)
     assert not rows(database, Generation)
     assert not rows(database, Task)

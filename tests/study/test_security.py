@@ -245,6 +245,21 @@ def test_logs_hold_nothing_personal(small, serve, caplog):
         assert word not in ours
 
 
+def test_a_page_that_fails_says_so_and_logs_no_words(small, serve, caplog, monkeypatch):
+    person = Person(serve(small())).begin()
+
+    def fail(*_):
+        raise RuntimeError("row (something very private)")
+
+    monkeypatch.setattr("humanlm.study.journey.Journeys.take", fail)
+    person.send()
+    assert person.answer.status_code == 500
+    assert person.page.heading == "Something went wrong"
+    assert "default-src 'none'" in person.answer.headers["content-security-policy"]
+    assert "page failed: RuntimeError in test_security.py" in caplog.text
+    assert "something very private" not in caplog.text
+
+
 def test_exports_are_pseudonymous_and_safe_in_spreadsheets(small, serve, tmp_path):
     url = serve(small(recruiting={"via": "prolific"}))
     person = Person(url).begin("/?PROLIFIC_PID=secretpid&STUDY_ID=s&SESSION_ID=secretsession").send()

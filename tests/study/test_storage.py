@@ -7,6 +7,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, select, text
+from sqlalchemy.exc import IntegrityError
 
 from humanlm.errors import UsageError
 from humanlm.study.storage import Storage, alembic_config, database_url
@@ -48,6 +49,7 @@ def test_sqlite_writes_ahead_and_to_disk(tmp_path):
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA secure_delete").scalar() == 1
 
 
 def test_a_write_that_fails_leaves_nothing(database):
@@ -98,3 +100,24 @@ def test_urls_and_what_cannot_be_opened(tmp_path):
         assert "very-secret" not in str(error)
     with pytest.raises(UsageError, match="give a file, or postgresql"):
         Storage("what://ever")
+
+
+def test_a_database_that_is_none_is_named():
+    with pytest.raises(UsageError, match="give a file, or postgresql"):
+        Storage("mysql://user@host/name")
+
+
+def test_errors_of_the_database_hold_no_answers(tmp_path):
+    storage = Storage(tmp_path / "s.sqlite")
+
+    def twice() -> None:
+        with storage.write() as session:
+            for _ in range(2):
+                session.execute(
+                    text("INSERT INTO audit (id, at, actor, event, detail) VALUES (1, 1, 'x', 'y', :words)"),
+                    {"words": "something private"},
+                )
+
+    with pytest.raises(IntegrityError) as caught:
+        twice()
+    assert "something private" not in str(caught.value)

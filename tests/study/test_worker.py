@@ -234,3 +234,12 @@ def test_a_persona_in_a_fence():
     assert json.loads(read_persona(f"Here:\n```json\n{json.dumps(PERSONA_JSON)}\n```"))["demographics"] == {
         "age": "35-49"
     }
+
+
+def test_a_prompt_that_does_not_fit_is_named_without_its_words():
+    from humanlm.errors import DataError
+    from humanlm.study.worker import _cause
+
+    long = DataError("example 'asked': persona and task alone need 324 tokens, there is room for 196: raise it")
+    assert _cause(long) == "the prompt is too long for the model: need 324 tokens, there is room for 196"
+    assert _cause(DataError("row 3: 'my private words' is no text")) == "DataError"

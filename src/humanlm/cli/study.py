@@ -81,7 +81,7 @@ def check(study: Path, as_json: bool) -> None:
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 def serve(study: Path, database: str | None, host: str, port: int) -> None:
     """Serve the study: people's pages at /, the experimenter's at /admin."""
-    from humanlm.study.config import load_study
+    from humanlm.study.reading import load_study
     from humanlm.study.server import build, experimenter_secret, free_port
     from humanlm.study.server import serve as run
 
@@ -108,10 +108,15 @@ def serve(study: Path, database: str | None, host: str, port: int) -> None:
 @click.option("--database", help="Where their answers go.  [default: STUDY's name with -rehearsal.sqlite; made anew]")
 @_JSON
 def rehearse(study: Path, n: int, seconds: float, seed: int, database: str | None, as_json: bool) -> int:
-    """Send made-up participants through the real pages, into a database of their own."""
-    from humanlm.study.config import load_study
+    """Send made-up participants through the real pages, into a database of their own.
+
+    The simulators really write their replies: those that are hosted cost what they cost in the study.
+    """
     from humanlm.study.local import entries, served, unlimited
+    from humanlm.study.people import simulators_of
+    from humanlm.study.reading import load_study
     from humanlm.study.rehearse import rehearse as run
+    from humanlm.study.storage import Storage
 
     loaded = unlimited(load_study(study))
     place = database or str(study.with_name(f"{study.stem}-rehearsal.sqlite"))
@@ -121,9 +126,14 @@ def rehearse(study: Path, n: int, seconds: float, seed: int, database: str | Non
     logging.getLogger("humanlm.study").setLevel(logging.ERROR)
     with served(loaded, place) as url:
         found = run(url, n, think_s=seconds, seed=seed, entries=entries(loaded, place, n), tell=_teller())
+    storage = Storage(place)
+    with storage.read() as session:
+        simulators = simulators_of(session, loaded)
+    storage.close()
     shown = {key: value for key, value in found._asdict().items() if key not in ("acknowledged", "codes")}
     if as_json:
-        click.echo(json.dumps({**shown, "database": place}, indent=1))
+        fared = [one._asdict() for one in simulators]
+        click.echo(json.dumps({**shown, "simulators": fared, "database": place}, indent=1))
     else:
         click.echo(
             f"{found.finished} of {found.participants} finished in {found.seconds:.0f} s: {found.pages:,} pages, "
@@ -131,8 +141,13 @@ def rehearse(study: Path, n: int, seconds: float, seed: int, database: str | Non
         )
         for why, count in found.failures.items():
             click.echo(f"  {count} x {why}")
+        for one in simulators:
+            speed = "" if one.median_s is None else f", median {one.median_s:.1f} s, 95% within {one.p95_s:.1f} s"
+            click.echo(f"  {one.name}: {one.done} replies{speed}{f', {one.left_out} left out' if one.left_out else ''}")
+            if one.failures:
+                click.echo(f"    failures: {one.failures}")
         click.echo(f"{place}: try `humanlm study analyze {study} --database {place} --out rehearsal`")
-    return 0 if found.finished == found.participants else 1
+    return 0 if found.finished == found.participants and all(one.done for one in simulators) else 1
 
 
 def _teller() -> Any:
@@ -197,8 +212,8 @@ def analyze(
     """Means, win rates, paired tests, shares above each label, the judge's agreement with people, and the next study's size."""
     from humanlm.study.analysis import analyze as run
     from humanlm.study.analysis import judge_groups
-    from humanlm.study.config import load_study
     from humanlm.study.export import tables
+    from humanlm.study.reading import load_study
     from humanlm.study.report import headline, write_report
 
     loaded, data = load_study(study), tables(_opened(study, database))
@@ -242,8 +257,8 @@ def analyze(
 @click.option("--url", help="The study's address.  [default: server.public_url]")
 def invite(study: Path, database: str | None, n: int, url: str | None) -> None:
     """Print single-use links, one a line; only their digests are kept."""
-    from humanlm.study.config import load_study
     from humanlm.study.people import invite as make
+    from humanlm.study.reading import load_study
     from humanlm.study.storage import Storage
 
     loaded = load_study(study)
@@ -277,7 +292,7 @@ def withdraw(study: Path, participant: str, database: str | None) -> None:
 @click.option("--yes", is_flag=True, help="Do it: participants cost money from then on.")
 def publish(study: Path, database: str | None, dry_run: bool, yes: bool) -> None:
     """Publish the study on Prolific or Mechanical Turk, as recruiting.via says."""
-    from humanlm.study.config import load_study
+    from humanlm.study.reading import load_study
     from humanlm.study.recruiting import mturk, postings, prolific
     from humanlm.study.storage import Storage
 
@@ -298,7 +313,7 @@ def publish(study: Path, database: str | None, dry_run: bool, yes: bool) -> None
 @_DATABASE
 def close(study: Path, database: str | None) -> None:
     """Stop recruiting: nobody new can begin, those on their way can finish."""
-    from humanlm.study.config import load_study
+    from humanlm.study.reading import load_study
     from humanlm.study.recruiting import postings
 
     for name in postings.close(load_study(study), _opened(study, database)):

@@ -39,9 +39,9 @@ def admin_routes(app: FastAPI, site: "Site") -> None:
             raise BadRequest(403, "Please sign in again.")
         return form
 
-    def note(event: str, detail: str = "") -> None:
+    def note(event: str, actor: str = "experimenter") -> None:
         with site.storage.write() as session:
-            session.add(Audit(at=time.time(), actor="experimenter", event=event, detail=detail))
+            session.add(Audit(at=time.time(), actor=actor, event=event, detail=""))
 
     @app.get("/admin")
     def overview(request: Request) -> Response:
@@ -64,7 +64,7 @@ def admin_routes(app: FastAPI, site: "Site") -> None:
         if not site.guesses.allow(f"admin {request.client.host if request.client else '-'}"):
             return site.message(request, "Too many attempts", "Please wait a minute and try again.", 429)
         if not same((form.get("secret") or [""])[0], site.secret):
-            note("wrong secret")
+            note("wrong secret", "somebody")
             return site.page(
                 "login.html.j2",
                 request,

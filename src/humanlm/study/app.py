@@ -115,7 +115,13 @@ def make_app(site: Site) -> FastAPI:
         site.storage.close()
 
     app = FastAPI(openapi_url=None, lifespan=life)
-    app.add_middleware(Guard, https=site.https)
+    app.add_middleware(
+        Guard,
+        https=site.https,
+        broken=lambda request: site.message(
+            request, "Something went wrong", "Your earlier answers are safe. Please try again in a moment.", 500
+        ),
+    )
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     _errors(app, site)
     _entry(app, site)
@@ -142,13 +148,6 @@ def _errors(app: FastAPI, site: Site) -> None:
         words = "There is no such page." if error.status_code == 404 else "This page cannot be used like that."
         return site.message(request, "Not here", words, error.status_code)
 
-    @app.exception_handler(Exception)
-    def broken(request: Request, error: Exception) -> Response:
-        logger.error("page failed: %s", type(error).__name__)
-        return site.message(
-            request, "Something went wrong", "Your earlier answers are safe. Please try again in a moment.", 500
-        )
-
 
 def _entry(app: FastAPI, site: Site) -> None:
     @app.get("/")
@@ -173,9 +172,7 @@ def _entry(app: FastAPI, site: Site) -> None:
     def begin(request: Request) -> Response:
         form = form_of(request, request.cookies.get(VISIT))
         if not site.entries.allow(client(request)):
-            return site.message(
-                request, "One moment, please", "Many people are beginning just now. Please try again in a minute.", 429
-            )
+            return site.message(request, "One moment, please", _BUSY, 429)
         given = {
             name: (form.get(name) or [""])[0] or None for name in ("external_id", "external_session", "invitation")
         }
@@ -292,7 +289,7 @@ def _steps(app: FastAPI, site: Site) -> None:
                 return _render(site, request, view, faults=outcome.faults, status=422)
         view = site.journeys.view(_token(request), now)
         place = _place(view) if view is not None else "/"
-        return RedirectResponse(place if outcome.result == "taken" or place == "/done" else f"{place}?kept=1", 303)
+        return RedirectResponse(f"{place}?kept=1" if outcome.result == "repeated" and place != "/done" else place, 303)
 
     @app.post("/draft/{name}")
     def draft(request: Request, name: str) -> Response:

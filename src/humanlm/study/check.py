@@ -1,9 +1,12 @@
 """What `humanlm study check` says: whether the file is right, and what is likely to be forgotten."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from humanlm.study.config import Study, load_study
+from humanlm.errors import HumanLMError
+from humanlm.study.config import Study, StudySimulator
+from humanlm.study.reading import load_study
 from humanlm.study.steps import Shown, all_steps
 
 
@@ -45,6 +48,9 @@ def _notes(study: Study) -> list[str]:
     for name, value in study.ethics.model_dump().items():
         if value.startswith("EXAMPLE"):
             notes.append(f"ethics.{name} is still the example's")
+    notes += [note for simulator in study.simulators if (note := _model_note(simulator))]
+    if study.persona.model is not None and (note := _api_note("persona", study.persona.model, study.persona.url)):
+        notes.append(note)
     if any(simulator.replies is not None for simulator in study.simulators):
         notes.append("simulators with `replies` write the same for everybody: they are no models")
     questions = [question for page in study.pages for question in page.questions] + list(study.states.more)
@@ -55,8 +61,41 @@ def _notes(study: Study) -> list[str]:
         notes.append("Prolific wants one completion_code for all, and a completion_link that holds it")
     if recruiting.via in ("prolific", "mturk") and study.server.public_url is None:
         notes.append("people from a recruiter need server.public_url, an address they can reach")
+    if recruiting.closes is not None and recruiting.closes < datetime.now(UTC).date():
+        notes.append(f"recruiting.closes is {recruiting.closes}: that day is over, nobody can begin")
     if recruiting.quota is None and recruiting.via != "invitation":
         notes.append("there is no quota: anybody with the address can take part")
     if study.server.public_url is not None and not study.server.public_url.startswith("https"):
         notes.append("server.public_url is not https: answers and cookies could be read on the way")
     return notes
+
+
+def _model_note(simulator: StudySimulator) -> str:
+    """What keeps a simulator from being opened, as far as can be seen without loading it; empty if nothing."""
+    model, what = simulator.model, f"simulators.{simulator.name}"
+    if model is None:
+        return ""
+    if model.startswith("api:"):
+        return _api_note(what, model.removeprefix("api:"), simulator.url)
+    from humanlm.simulation.loading import model_folder
+
+    name = model.removeprefix("userlm:")
+    try:
+        folder = model_folder(name)
+    except HumanLMError as error:
+        return f"{what}: {error}"
+    if folder is None:
+        return f"{what}: there is no folder {name} here, so it is looked for on the Hugging Face Hub"
+    if simulator.url is None:
+        return f"{what}: runs in the server's own process, on its processor; more than a few people need a `url`"
+    return ""
+
+
+def _api_note(what: str, model: str, url: str | None) -> str:
+    from humanlm.llm import resolve
+
+    try:
+        resolve(model, url=url, kind=what).api_key()
+    except HumanLMError as error:
+        return f"{what}: {error}"
+    return ""

@@ -2,25 +2,29 @@
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from humanlm.errors import UsageError, unknown_name
 from humanlm.states import STATES, StateDimension
-from humanlm.study.questions import Question
+from humanlm.study.questions import TAKEN, Question
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$"
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _web(url: str) -> str:
+    """The address, if it is one of the web."""
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise ValueError(f"{url!r} is no http(s) address: begin it with https:// or http://")
+    return url
 
 
 class Ethics(_Strict):
@@ -95,6 +99,8 @@ class StudySimulator(_Strict):
     def _one_source(self) -> "StudySimulator":
         if (self.model is None) == (self.replies is None):
             raise ValueError(f"simulator {self.name!r}: give either `model` or `replies`")
+        if self.url is not None:
+            _web(self.url)
         return self
 
     @property
@@ -117,7 +123,7 @@ class PersonaMaker(_Strict):
     @model_validator(mode="after")
     def _model_is_named(self) -> "PersonaMaker":
         if (self.by == "model") != (self.model is not None):
-            raise ValueError("persona: `by: model` needs `model: provider/model`, `by: answers` takes none")
+            raise ValueError("`by: model` needs `model: provider/model`, `by: answers` takes none")
         return self
 
 
@@ -127,6 +133,17 @@ class Response(_Strict):
     instruction: str = "Write what you would really answer."
     min_words: int = Field(default=20, ge=1)
     max_words: int = Field(default=600, ge=1)
+
+    @model_validator(mode="after")
+    def _can_be_written(self) -> "Response":
+        if self.min_words > self.max_words:
+            raise ValueError("min_words is above max_words")
+        return self
+
+
+def twice(names: Sequence[str]) -> str | None:
+    """The first name that stands twice."""
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 class StateQuestions(_Strict):
@@ -139,7 +156,7 @@ class StateQuestions(_Strict):
     """
 
     min_words: int = Field(default=10, ge=0)
-    dimensions: dict[str, str]
+    dimensions: dict[str, str] = Field(min_length=1)
     more: tuple[Question, ...] = ()
 
     @field_validator("dimensions", mode="before")
@@ -149,6 +166,8 @@ class StateQuestions(_Strict):
             unknown = [name for name in value if name not in OWN_WORDS]
             if unknown:
                 raise ValueError(str(unknown_name("state dimension", str(unknown[0]), OWN_WORDS)))
+            if len(set(value)) != len(value):
+                raise ValueError(f"the dimension {twice(value)!r} stands twice")
             return {name: OWN_WORDS[name] for name in value}
         return value
 
@@ -157,6 +176,8 @@ class StateQuestions(_Strict):
     def _tag_names(cls, value: dict[str, str]) -> dict[str, str]:
         for name, text in value.items():
             StateDimension(name=name, description=text)
+            if name in TAKEN:
+                raise ValueError(f"{name!r}: the pages need this name for themselves, choose another")
         return value
 
 
@@ -199,9 +220,13 @@ class Ratings(_Strict):
     @model_validator(mode="after")
     def _labels_inside(self) -> "Ratings":
         if self.max - self.min < 1:
-            raise ValueError("ratings: max must be above min")
-        if any(not self.min <= value <= self.max for value in (*self.labels, *self.human_labels)):
-            raise ValueError("ratings: a label stands outside the scale")
+            raise ValueError("max must be above min")
+        for name in ("labels", "human_labels"):
+            for value in sorted(getattr(self, name)):
+                if not self.min <= value <= self.max:
+                    raise ValueError(
+                        f"{name} has words for {value}, outside the scale from {self.min} to {self.max}: give labels of your own"
+                    )
         return self
 
 
@@ -277,9 +302,7 @@ class Recruiting(_Strict):
     @field_validator("completion_link")
     @classmethod
     def _whole_link(cls, link: str | None) -> str | None:
-        if link is not None and (urlsplit(link).scheme not in ("http", "https") or not urlsplit(link).hostname):
-            raise ValueError("completion_link is no http(s) address")
-        return link
+        return link if link is None else _web(link)
 
 
 class Server(_Strict):
@@ -302,9 +325,14 @@ class Server(_Strict):
     @field_validator("public_url")
     @classmethod
     def _whole_url(cls, url: str | None) -> str | None:
-        if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
-            raise ValueError("public_url is no http(s) address")
-        return url.rstrip("/") if url else url
+        if url is None:
+            return None
+        parts = urlsplit(_web(url))
+        if parts.path.strip("/") or parts.query or parts.fragment:
+            raise ValueError(
+                "the study's pages lie at the root of their host: give it a host name of its own, without a path"
+            )
+        return url.rstrip("/")
 
 
 class Study(_Strict):
@@ -340,9 +368,8 @@ class Study(_Strict):
             ("question", [question.id for question in self.feedback]),
             ("question", [*self.states.dimensions, *(question.id for question in self.states.more)]),
         ):
-            twice = [name for name in names if names.count(name) > 1]
-            if twice:
-                raise ValueError(f"the {what} {twice[0]!r} stands twice")
+            if (name := twice(names)) is not None:
+                raise ValueError(f"the {what} {name!r} stands twice")
         known = {stimulus.id for stimulus in self.stimuli}
         for simulator in self.simulators:
             if simulator.replies is not None and (lacking := known - set(simulator.replies)):
@@ -374,65 +401,3 @@ class Study(_Strict):
     def simulator(self, name: str) -> StudySimulator:
         """A simulator by name."""
         return next(simulator for simulator in self.simulators if simulator.name == name)
-
-
-def load_study(path: str | Path) -> Study:
-    """Reads a study file. ``stimuli`` may name a JSON, JSONL or YAML file beside it, and so may a simulator's ``replies``.
-
-    Raises:
-        UsageError: The file cannot be read, or says something a study cannot be; names the key.
-    """
-    file = Path(path)
-    raw = _read(file)
-    if not isinstance(raw, dict):
-        raise UsageError(f"{file}: expected a mapping with `title`, `consent`, `stimuli` ...: see `humanlm study new`")
-    if isinstance(raw.get("stimuli"), str):
-        raw["stimuli"] = _stimuli(file.parent / raw["stimuli"])
-    simulators = raw.get("simulators")
-    for simulator in simulators if isinstance(simulators, list) else ():
-        if isinstance(simulator, dict) and isinstance(simulator.get("replies"), str):
-            simulator["replies"] = _read(file.parent / simulator["replies"])
-    try:
-        return Study.model_validate(raw)
-    except ValidationError as error:
-        raise UsageError(f"{file}: {_told(error, raw)}") from error
-
-
-def _told(error: ValidationError, raw: Any) -> str:
-    faults = error.errors()
-    first = faults[0]
-    place = ".".join(str(part) for part in first["loc"])
-    message = re.sub(r"^Value error, ", "", first["msg"])
-    if first["type"] == "extra_forbidden":
-        message = "there is no such key"
-    elif first["type"] == "missing":
-        message = "is missing"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{place + ': ' if place else ''}{message}{more}"
-
-
-def _read(file: Path) -> Any:
-    try:
-        text = file.read_text(encoding="utf-8")
-        if file.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        return yaml.safe_load(text)  # JSON is YAML
-    except OSError as error:
-        raise UsageError(f"{file}: cannot be read ({error.strerror}): `humanlm study new` writes a study") from error
-    except (UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]}): mend the file") from error
-
-
-def _stimuli(file: Path) -> Any:
-    """A list of stimuli, or a mapping from id to text or to ``{text or post, author or poster_name, title}``."""
-    raw = _read(file)
-    if not isinstance(raw, dict):
-        return raw
-    rows = []
-    for name, value in raw.items():
-        fields = dict(value) if isinstance(value, dict) else {"text": value}
-        for ours, theirs in (("text", "post"), ("author", "poster_name")):
-            if theirs in fields:
-                fields[ours] = fields.pop(theirs)
-        rows.append({**fields, "id": str(name)})
-    return rows

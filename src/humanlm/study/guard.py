@@ -4,11 +4,15 @@ import hmac
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 from urllib.parse import parse_qsl
+
+from fastapi import Request, Response
 
 logger = logging.getLogger("humanlm.study")
 
@@ -62,10 +66,15 @@ class BadRequest(Exception):
 
 
 class Guard:
-    """ASGI middleware: bounds the body, refuses other sites' forms, sets the headers, and logs without personal data."""
+    """ASGI middleware: bounds the body, refuses other sites' forms, sets the headers, and logs without personal data.
 
-    def __init__(self, app: Any, *, https: bool) -> None:
-        self.app, self.https = app, https
+    Attributes:
+        https: Whether the study is reached by https only.
+        broken: Gives the page for a request that failed inside.
+    """
+
+    def __init__(self, app: Any, *, https: bool, broken: Callable[[Request], Response]) -> None:
+        self.app, self.https, self.broken = app, https, broken
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handles one request."""
@@ -96,6 +105,10 @@ class Guard:
             await self.app(scope, receive, answer)
         except BadRequest as error:
             await _plain(answer, error.status, error.words)
+        except Exception as error:  # noqa: BLE001 - the web server would log its words, which may hold what people wrote
+            last = extract_tb(error.__traceback__)[-1]
+            logger.error("page failed: %s in %s, line %s", type(error).__name__, Path(last.filename).name, last.lineno)
+            await self.broken(Request(scope))(scope, receive, answer)
         # the kind of page only: paths of links and queries hold tokens and recruiters' ids
         kind = "/".join(scope["path"].split("/")[:2])
         logger.info("%s %s %d %.0f ms", scope["method"], kind[:40], status, 1000 * (time.monotonic() - started))

@@ -46,7 +46,9 @@ def withdraw(storage: Storage, participant: str, *, actor: str, now: float) -> N
         # who came by a recruiter may not begin again, so a digest of that id stays instead of the id
         person.external_id = digest(person.external_id) if person.external_id else None
         person.external_session = person.completion_code = person.consent_version = None
+        person.failed_checks = 0
         session.add(Audit(at=now, actor=actor, event="withdrawn", participant_id=participant, detail="answers deleted"))
+    storage.forget()
 
 
 def invite(storage: Storage, count: int) -> list[str]:
@@ -105,7 +107,7 @@ def progress(journeys: Journeys, now: float, *, most: int = 500) -> Progress:
             statuses={row[0]: row[1] for row in counts},
             steps=_steps(session, study, now),
             stimuli=[(stimulus.id, loads.get(stimulus.id, 0)) for stimulus in study.stimuli],
-            simulators=_simulators(session, study),
+            simulators=simulators_of(session, study),
             personas=dict(
                 Counter(
                     source or "being written"
@@ -138,7 +140,8 @@ def _steps(session: Session, study: Study, now: float) -> list[tuple[str, int, i
     return [(name, reached[name], lost[name]) for name in sorted(order, key=lambda name: (-reached[name], order[name]))]
 
 
-def _simulators(session: Session, study: Study) -> list[Simulated]:
+def simulators_of(session: Session, study: Study) -> list[Simulated]:
+    """How each simulator fares, in the study's order."""
     rows = session.execute(
         select(
             Generation.simulator, Generation.status, Generation.attempts, Generation.seconds, Generation.failure

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from humanlm.example import clean_text
 from humanlm.metrics.lengths import word_count
@@ -13,6 +13,9 @@ LONGEST_ANSWER = 20_000
 """Characters of one text field; longer ones are refused, never cut."""
 
 _ID = r"^[a-z][a-z0-9_]{0,59}$"
+
+TAKEN = frozenset({"csrf", "action", "main", "saved", "steps", "faults"})
+"""What forms and pages need for themselves."""
 
 Kind = Literal["text", "long_text", "number", "choice", "choices", "scale", "rank", "attention", "box"]
 
@@ -53,9 +56,21 @@ class Question(BaseModel):
     expect: str | None = None
     persona: bool = True
 
+    @field_validator("options", "expect", mode="after")
+    @classmethod
+    def _as_browsers_send_it(cls, value: Any) -> Any:
+        """Without what a form loses on its way: a line break or a blank at the end would make an option never right."""
+        if isinstance(value, str):
+            return " ".join(clean_text(value).split())
+        return value if value is None else tuple(" ".join(clean_text(option).split()) for option in value)
+
     @model_validator(mode="after")
     def _fits_its_type(self) -> "Question":
+        if self.id in TAKEN:
+            raise ValueError(f"question {self.id!r}: the pages need this name for themselves, choose another id")
         choosing = self.type in ("choice", "choices", "rank", "attention")
+        if "" in self.options:
+            raise ValueError(f"question {self.id!r}: an option is empty")
         if choosing and len(self.options) < 2:
             raise ValueError(f"question {self.id!r}: a {self.type} needs at least two options")
         if len(set(self.options)) != len(self.options):
@@ -95,10 +110,10 @@ class Question(BaseModel):
         """Reads the answer from a form: the value (None for no answer) and what is wrong with it (empty if nothing)."""
         given = [clean_text(value).strip() for name in self.fields() for value in form.get(name, ())]
         given = [value for value in given if value]
-        if not given:
-            return None, "Please answer this question." if self.required else ""
         if self.type == "box":
             return (True, "") if given == ["yes"] else (None, "Please tick the box, or leave the study.")
+        if not given:
+            return None, "Please answer this question." if self.required else ""
         if self.type == "rank":
             return self._check_rank([clean_text((form.get(name) or ("",))[0]).strip() for name in self.fields()])
         if self.type == "choices":

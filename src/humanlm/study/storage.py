@@ -62,13 +62,13 @@ class Storage:
             self.engine = (
                 _sqlite(url)
                 if self.is_sqlite
-                else create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=True)
+                else create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=True, hide_parameters=True)
             )
             self.url = self.engine.url.render_as_string(hide_password=True)
             if self.is_sqlite and self.engine.url.database:
                 Path(self.engine.url.database).parent.mkdir(parents=True, exist_ok=True)
             self._migrate()
-        except (ArgumentError, NoSuchModuleError) as error:
+        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise UsageError(
                 f"database {str(place).split('@')[-1]!r}: give a file, or postgresql://user@host/name"
             ) from error
@@ -114,6 +114,12 @@ class Storage:
                     )
                 )
 
+    def forget(self) -> None:
+        """Takes what was deleted out of the files too: SQLite's log keeps it until the log is written back."""
+        if self.is_sqlite:
+            with self._write_lock, self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
@@ -144,19 +150,20 @@ def alembic_config() -> Any:
     return config
 
 
-def _server(url: str) -> Engine:
-    return create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=True)
-
-
 def _sqlite(url: str) -> Engine:
     engine = create_engine(
-        url, pool_size=20, max_overflow=40, connect_args={"timeout": _BUSY_S, "check_same_thread": False}
+        # errors are logged by the web server, and parameters are what people wrote
+        url,
+        hide_parameters=True,
+        pool_size=20,
+        max_overflow=40,
+        connect_args={"timeout": _BUSY_S, "check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # transactions begin where we say so, not at the driver's guess
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
 
     return engine

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import threading
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from humanlm.errors import HumanLMError, ModelError
+from humanlm.errors import DataError, HumanLMError, ModelError
 from humanlm.example import Persona, Turn, clean_text
 from humanlm.llm import CallError
 from humanlm.study.config import Stimulus, Study, StudySimulator
@@ -29,6 +30,7 @@ _LEASE_S = 600.0
 _IDLE_S = 0.5
 _THREADS = 64
 _PERSONA_AT_ONCE = 16
+_TOO_LONG = re.compile(r"need [0-9]+ tokens, there is room for [0-9]+")
 
 
 class _Job(NamedTuple):
@@ -272,6 +274,8 @@ def _cause(error: Exception) -> str:
         return error.cause
     if isinstance(error, HumanLMError) and str(error).startswith(("malformed reply", "the persona was")):
         return str(error)
+    if isinstance(error, DataError) and (needs := _TOO_LONG.search(str(error))):
+        return f"the prompt is too long for the model: {needs[0]}"
     return type(error).__name__
 
 
