@@ -196,6 +196,16 @@ def test_what_does_not_go_together_is_refused(tmp_path, examples, humanlm, monke
             (*out, "--model", "m", "--data", tmp_path / "d.jsonl", "--judge", "rule", "--anchors", "trut"),
             "did you mean 'truth'",
         ),
+        (
+            (*out, "--generations", "g.jsonl", "--data", "d", "--judge", "rule", "--think"),
+            "--think would change nothing",
+        ),
+        (
+            (*out, "--generations", "g.jsonl", "--data", "d", "--judge", "rule", "--samples", 2),
+            "--samples would change",
+        ),
+        ((*out, "--model", "m", "--data", "d", "--judge", "rule", "--served-as", "x"), "without --model-url"),
+        ((*out, "--model", "m", "--data", "d", "--judge", "rule", "--pilot", "e"), "without --plan"),
     ):
         code, _, err = humanlm("evaluate", *words)
         assert code == 2

@@ -12,6 +12,7 @@ from humanlm.ledger import Ledger
 from humanlm.llm import LLM, Spending, SpendLimits, resolve
 from humanlm.reading import load_examples
 from humanlm.simulation.served import ChatSimulator
+from tests.evaluation.fakes import FakeSimulator
 from tests.fake_llm import FakeLLM
 
 pytestmark = pytest.mark.timeout(120)
@@ -130,6 +131,38 @@ def test_batches_are_under_way_together(tmp_path, rows):
         evaluate(hall.simulator, rows, hall.judge, out=tmp_path / "e", states=False, anchors=False, batch=3)
         assert simulator.most_flying > 20  # ten batches of three at once
     assert pipeline.IN_WORK >= 10
+
+
+def test_states_of_ones_own_are_judged_by_a_language_model(tmp_path, rows, monkeypatch):
+    """A model brings the states that it was trained on; the judge must be told of them, and of a re-scored evaluation's too."""
+    from click.testing import CliRunner
+
+    from humanlm.cli import cli
+    from humanlm.prompts import Prompts
+    from humanlm.reading import write_examples
+    from humanlm.simulation import ModelCard, Simulator
+    from humanlm.states import STATES, StateDimension
+
+    humour = StateDimension(name="humour", aspect="affective", description="what HUMAN finds funny here")
+    prompts = Prompts.load("humanlm", states={"stance": STATES["stance"], "humour": humour})
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    ModelCard(method="humanlm", states=("stance", "humour")).write(model, prompts)
+    simulator = FakeSimulator("humanlm", 0.5)
+    simulator.name, simulator.prompts = str(model), prompts
+    simulator.card = ModelCard(method="humanlm", states=("stance", "humour"))
+    monkeypatch.setattr(Simulator, "load", lambda *_, **__: simulator)
+    write_examples(tmp_path / "d.jsonl", rows[:3])
+    with FakeLLM() as judge:
+        common = ["--judge", "fake", "--judge-url", judge.url, "--anchors", "none"]
+        out = ["--data", str(tmp_path / "d.jsonl"), "--out", str(tmp_path / "e"), "--temperatures", "1"]
+        CliRunner().invoke(cli, ["evaluate", "--model", str(model), *out, *common], catch_exceptions=False)
+        again = ["--generations", str(tmp_path / "e"), "--out", str(tmp_path / "f"), *common]
+        CliRunner().invoke(cli, ["evaluate", *again], catch_exceptions=False)
+    for name in ("e", "f"):
+        scores = json.loads((tmp_path / name / "scores.json").read_text())
+        assert {key: found["n"] for key, found in scores["state_alignment"].items()} == {"stance": 3, "humour": 3}
 
 
 @pytest.mark.slow

@@ -4,27 +4,25 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
+from humanlm.cli.evaluate_input import card_alone, prompts_of, refuse_idle, rescored
 from humanlm.cli.options import JUDGE_HELP, cost_words, judge_cost_options
 from humanlm.errors import RunError
 from humanlm.evaluation.records import ANCHORS
 from humanlm.evaluation.runs import batches_of, evaluate, make_settings
 from humanlm.evaluation.scores import Scores, Settings, Similarity, sorted_json, temperature_key
-from humanlm.evaluation.sources import Recorded, evaluation_folder, read_outputs, read_own
+from humanlm.evaluation.sources import Recorded, evaluation_folder, read_outputs
 from humanlm.evaluation.steps import Plan, plan
 from humanlm.evaluation.wording import interval, number, single_headline, temperature_words
-from humanlm.example import Example
 from humanlm.files import claim_folder
 from humanlm.judging import Judge, open_judge
 from humanlm.ledger import Ledger, remove_ledger
 from humanlm.llm import Spending, SpendLimits
 from humanlm.metrics.intervals import Estimate
-from humanlm.prompts import Prompts
 from humanlm.reading import load_examples
-from humanlm.simulation.card import ModelCard
 from humanlm.simulation.costs import asking_cost
 
 _EPILOG = """\b
@@ -58,7 +56,10 @@ Examples:
 @click.option("--limit", type=click.IntRange(min=1), help="Use at most this many examples.")
 @click.option("--name", help="What the simulator is called in tables.  [default: its method]")
 @click.option("--think/--no-think", default=None, help="Whether it reasons first.  [default: as it was trained]")
-@click.option("--prompts", help="A prompt set or a folder of templates, instead of the model's own.")
+@click.option(
+    "--prompts",
+    help="A prompt set or a folder of templates, instead of the model's own; what says which states there are.",
+)
 @click.option(
     "--temperatures",
     default=None,
@@ -162,6 +163,8 @@ def command(
     own = evaluation_folder(generations) if generations is not None else None
     if data is None and own is None:
         raise click.UsageError("Missing option '--data'.")
+    refuse_idle(model is not None, own is not None, model_url is not None)
+    used = prompts_of(model, own, prompts)
     options["temperatures"] = _numbers(temperatures or "0.4,1,0")
     options["samples"] = samples or 1
     options["anchors"] = _anchors("none" if no_anchors else anchor_words)
@@ -172,11 +175,17 @@ def command(
     book = Ledger(ledger or out / "ledger.sqlite")
     limits = SpendLimits(max_cost=max_cost, max_calls=0 if dry_run else max_calls)
     judge = open_judge(
-        judge_names, url=judge_url, ledger=book, limits=limits, repeats=judge_repeats or 1, one_call=one_call
+        judge_names,
+        url=judge_url,
+        ledger=book,
+        limits=limits,
+        repeats=judge_repeats or 1,
+        one_call=one_call,
+        states=used.states,
     )
     recorded: Recorded | None = None
     if own is not None:
-        recorded, examples = _rescored(own, data, split, limit, options, given=samples)
+        recorded, examples = rescored(own, data, split, limit, options)
     else:
         examples = load_examples(data or "", split, limit)
         options["source"] = data
@@ -184,8 +193,10 @@ def command(
             recorded = read_outputs(generations, examples, temperature=options["temperatures"][0])
             options["temperatures"] = options["temperatures"][:1]
             options["samples"] = max(recorded.parts.values())
+    if recorded is not None:
+        recorded.prompts = used
     if dry_run:
-        simulator: Any = recorded or _card_alone(model or "", think, prompts)
+        simulator: Any = recorded or card_alone(model or "", think, prompts)
         settings = make_settings(simulator, examples, judge, **options)
         batches = batches_of(simulator, settings, examples, judge)
         asked = None if recorded else asking_cost(model or "", model_url, simulator)
@@ -223,29 +234,6 @@ def command(
     else:
         _tell(scores, judge, simulator, out)
     return 0
-
-
-def _rescored(
-    folder: Path, data: str | None, split: str, limit: int | None, options: dict[str, Any], *, given: int | None
-) -> tuple[Recorded, list[Example]]:
-    """Another evaluation's replies and examples, under its own settings as far as they concern the replies."""
-    settings = Settings.read(folder)
-    recorded = read_own(folder)
-    recorded.card = ModelCard(
-        method=settings.method, step=settings.step, seed=settings.model_seed, states=settings.asked_states
-    )
-    recorded.info = settings.prompts
-    recorded.think = settings.think
-    examples = load_examples(data, split, limit) if data else load_examples(folder / "examples.jsonl", "all", limit)
-    options |= {
-        "name": options["name"] or settings.name,
-        "model": settings.model,
-        "source": settings.data.source,
-        "temperatures": settings.temperatures,
-        "samples": given or settings.samples,
-        "seed": settings.seed,
-    }
-    return recorded, examples
 
 
 def _plan(difference: float, pilots: tuple[Path, ...], power: float, comparisons: int, *, as_json: bool) -> int:
@@ -310,24 +298,6 @@ def _numbers(words: str) -> tuple[float, ...]:
         raise click.UsageError(
             f"--temperatures {words!r}: give numbers with commas between them, e.g. 0.4,1,0"
         ) from error
-
-
-class _CardAlone(NamedTuple):
-    """What a dry run knows of a simulator: everything but its weights."""
-
-    name: str
-    card: ModelCard
-    prompts: Prompts
-    think: bool
-
-
-def _card_alone(model: str, think: bool | None, prompts: str | None) -> _CardAlone:
-    from humanlm.simulation.loading import model_folder
-
-    folder = None if model.startswith("api:") else model_folder(model)
-    card, own = (ModelCard.read(folder) if folder else None) or (ModelCard(), None)
-    used = Prompts.load(prompts) if prompts else own or Prompts.load()
-    return _CardAlone(model, card, used, card.think if think is None else think)
 
 
 def _show(settings: Settings, planned: Plan, out: Path, *, as_json: bool) -> int:

@@ -24,7 +24,7 @@ from humanlm.prompts import Prompts
 from humanlm.prompts.chat import transcript
 from humanlm.reading import load_examples
 from humanlm.reply import Reply, parse_reply
-from humanlm.states import RESPONSE, STATES
+from humanlm.states import RESPONSE
 
 __all__ = ["humanual", *(f"humanual_{name}" for name in ("book", "chat", "email", "news", "opinion", "politics"))]
 
@@ -124,10 +124,10 @@ def _task(
     ledger: str | None,
 ) -> Task:  # fmt: skip
     used = Prompts.load(prompts) if prompts else Prompts.load()
-    opened = open_judge(judge, url=judge_url, ledger=ledger)
+    opened = open_judge(judge, url=judge_url, ledger=ledger, states=used.states)
     scorers: list[Any] = [response_alignment(opened, used), right_form(used), length_ratio(used), assistant_voice(used)]
     if states:
-        scorers += [state_alignment(opened, used, name) for name in STATES]
+        scorers += [state_alignment(opened, used, name) for name in used.states]
     samples = [_sample(example, used) for example in load_examples(data, split, limit)]
     config = GenerateConfig(temperature=PAPER_TEMPERATURE, max_tokens=512, seed=batch_seed(0, _part(), 0, 0))
     return Task(dataset=MemoryDataset(samples, name=data), solver=generate(), scorer=scorers, config=config)
@@ -158,7 +158,7 @@ def humanual(
         limit: Use at most this many examples.
         judge: As after ``--judge``: ``embedding``, ``rule``, ``provider/model``.
         judge_url: An OpenAI-compatible server for the judge.
-        states: Whether to compare along the six state dimensions too (six more judge calls an example).
+        states: Whether to compare along the state dimensions too (a judge call each an example).
         prompts: A prompt set or a folder of templates.
         ledger: A file in which the judge's answers are kept, to be asked once.
     """
