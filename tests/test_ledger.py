@@ -164,3 +164,20 @@ def test_a_ledger_that_breaks_says_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="--resume"):
         ledger.flush()
     ledger._reset()  # so that closing at exit does not complain again
+
+
+def test_another_ledger_is_taken_over(tmp_path: Path) -> None:
+    """Answers are there, calls and hits count here and no longer there, and doing it again changes nothing."""
+    own, other = Ledger(tmp_path / "own.sqlite"), Ledger(tmp_path / "other.sqlite")
+    for ledger, keys in ((own, "ab"), (other, "bc")):
+        for key in keys:
+            ledger.put(entry(key))
+        ledger.hit("model", "judge", "")
+        ledger.fail("x", "model", "judge", "", "refused", 1.0)
+    for _ in range(2):
+        own.absorb(other)
+        assert sorted(found.key for found in own.entries()) == ["a", "b", "c"]
+        assert own.spent().calls == 6
+        assert own.rows("SELECT count FROM hits") == [(2,)]
+        assert other.spent().calls == 0
+        assert other.get("c") == own.get("c") is not None

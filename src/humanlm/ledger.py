@@ -277,6 +277,17 @@ class Ledger:
         row = self._guarded(lambda open_: open_.execute(_SPENT).fetchone())
         return Spent(*row)
 
+    def absorb(self, other: "Ledger") -> None:
+        """Takes over what another ledger holds. Its account moves here, so that nothing counts twice if this is repeated.
+
+        Args:
+            other: Keeps its answers; nobody else has it open.
+        """
+        other.spent()  # makes it a ledger, and writes what it has gathered
+        other.close()
+        self.flush()
+        self._guarded(lambda open_: _absorb(open_, other.path))
+
     def entries(self) -> Iterator[Entry]:
         """All answers, oldest first: the audit."""
         self.flush()
@@ -305,6 +316,28 @@ class Ledger:
             if self._open is not None:
                 self._open.close()
                 self._open = None
+
+
+def _absorb(open_: sqlite3.Connection, other: Path) -> None:
+    open_.execute("ATTACH ? AS other", (str(other),))
+    try:
+        open_.execute("BEGIN IMMEDIATE")
+        for table in ("texts", "answers", "judged"):
+            open_.execute(f"INSERT OR IGNORE INTO main.{table} SELECT * FROM other.{table}")
+        columns = ", ".join(row[1] for row in open_.execute("PRAGMA main.table_info(events)") if row[1] != "id")
+        open_.execute(f"INSERT INTO main.events ({columns}) SELECT {columns} FROM other.events ORDER BY id")
+        open_.execute(
+            "INSERT INTO main.hits SELECT * FROM other.hits WHERE true "  # "true" tells the parser that no join follows
+            "ON CONFLICT (model, purpose, target) DO UPDATE SET count = count + excluded.count"
+        )
+        for table in ("events", "hits"):
+            open_.execute(f"DELETE FROM other.{table}")
+        open_.execute("COMMIT")
+    except sqlite3.Error:
+        open_.execute("ROLLBACK")
+        raise
+    finally:
+        open_.execute("DETACH other")
 
 
 _COLUMNS = "key, model, served_model, purpose, target, version, {}, answer, finish, refusal, {}"

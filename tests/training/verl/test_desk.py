@@ -10,7 +10,15 @@ from humanlm.llm import Spending, SpendLimits
 from humanlm.llm.providers import resolve
 from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
-from humanlm.training.verl.desk import Desk, Share, _worker_number, ledger_file, share_limits, work_folder
+from humanlm.training.verl.desk import (
+    Desk,
+    Share,
+    _worker_number,
+    gather_ledgers,
+    ledger_file,
+    share_limits,
+    work_folder,
+)
 from humanlm.training.verl.rows import SCHEDULE, write_rows
 from tests.training.verl.test_rows import make_rows
 
@@ -50,6 +58,19 @@ def test_the_limits_of_all_processes_add_up_to_the_runs(tmp_path: Path, processe
     assert [json.loads(json.dumps(share.model_dump())) for share in shares] == json.loads(
         (tmp_path / "verl/limits.json").read_text(encoding="utf-8")
     )
+
+
+def test_the_ledgers_of_all_processes_become_the_runs(tmp_path: Path) -> None:
+    work_folder(tmp_path).mkdir()
+    gather_ledgers(tmp_path)
+    assert not RunFolder(tmp_path).ledger.exists()  # a judge that asks nobody leaves none
+    for number in range(2):
+        ask(ledger_file(tmp_path, number), 2 + number)
+    for _ in range(2):  # again, and nothing counts twice
+        gather_ledgers(tmp_path)
+        assert Ledger(RunFolder(tmp_path).ledger).spent().calls == 5
+        shares = share_limits(tmp_path, SpendLimits(max_calls=9), 2)
+        assert [leave(ledger_file(tmp_path, number), share) for number, share in enumerate(shares)] == [2, 2]
 
 
 def test_what_the_other_engine_spent_counts_and_dollars_are_shared(tmp_path: Path) -> None:

@@ -80,6 +80,20 @@ def share_limits(run: Path, limits: SpendLimits, processes: int) -> list[SpendLi
     return shares
 
 
+def gather_ledgers(run: Path) -> None:
+    """Moves what the processes' ledgers say into the run's own, when no process is left. May be repeated.
+
+    Args:
+        run: The run folder.
+    """
+    files = sorted((work_folder(run) / "ledgers").glob("*.sqlite"))
+    if files:
+        ledger = Ledger(RunFolder(run).ledger)
+        for file in files:
+            ledger.absorb(Ledger(file))
+        ledger.close()
+
+
 def _shares_file(run: Path) -> Path:
     return work_folder(run) / "limits.json"
 
