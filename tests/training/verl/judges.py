@@ -1,6 +1,15 @@
 """Judges that verl's processes open by name."""
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from humanlm.errors import JudgeError
+from humanlm.judging import Group, Verdict
 from tests.training.conftest import WordJudge
+
+WRITTEN = "HUMANLM_TEST_REQUESTS"
+"""The environment variable that names the file for what a judge is shown."""
 
 
 class Words(WordJudge):
@@ -22,3 +31,15 @@ class Down(WordJudge):
 
     def __init__(self) -> None:
         super().__init__(lambda call, place, group: True)
+
+
+class Written(WordJudge):
+    """Writes down every group that it is shown, whatever process it is in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def judge_all(self, groups: Sequence[Group]) -> list[tuple[Verdict, ...] | JudgeError]:
+        with Path(os.environ[WRITTEN]).open("a", encoding="utf-8") as out:
+            out.writelines(group.model_dump_json() + "\n" for group in groups)
+        return super().judge_all(groups)
