@@ -126,7 +126,7 @@ def test_the_simulate_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         words += ["--assistant-url", server.url, "--out", str(tmp_path / "t.jsonl")]
         planned = CliRunner().invoke(cli, [*words, "--dry-run"]).output
         assert "2 conversations of at most 2 messages" in planned
-        assert "people: 4 requests" in planned
+        assert "people: 4 prompts" in planned
         assert "assistant: 2 requests" in planned
         assert not server.requests
         done = CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False)
@@ -178,7 +178,10 @@ def test_conversations_that_were_stopped_go_on(tmp_path: Path, monkeypatch: pyte
     assert "is there already" in str(simulate("--resume", good=9).exception)
     assert simulate("--overwrite", good=9).asked == 3
     assert [json.loads(line)["response"] for line in out.read_text().splitlines()] == resumed
-    (tmp_path / "t.jsonl").unlink()
+    out.unlink()
+    assert "no regular expression" in str(simulate("--stop", "(", good=9).exception)
+    assert "mend that and start again" in str(simulate(good=0).exception)
+    assert not journal.exists()
     assert json.loads(simulate("--limit", "1", good=9).output)["conversations"] == 1
 
 

@@ -73,6 +73,7 @@ async def in_parallel(
     """The results of work on items, as they come; so many at a time, the next begun when one ends."""
     waiting = deque(items)
     running: set[asyncio.Task[R]] = set()
+    done: set[asyncio.Task[R]] = set()
     try:
         while waiting or running:
             while waiting and len(running) < most:
@@ -83,3 +84,4 @@ async def in_parallel(
     finally:
         for task in running:
             task.cancel()
+        await asyncio.gather(*running, *done, return_exceptions=True)  # whatever else went wrong is seen, and not shown

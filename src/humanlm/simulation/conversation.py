@@ -101,9 +101,7 @@ async def aconverse(
 ) -> Exchange:
     """As :func:`converse`, for coroutines."""
     rules = rules or StopRules()
-    patterns = [_compiled(pattern) for pattern in rules.said]
-    if not opening.strip():
-        raise UsageError("the opening is empty: give the assistant's first words")
+    patterns = check_rules(rules, opening)
     known = persona_of(persona)
     turns: list[Turn] = [_turn(ASSISTANT, opening)]
     minds: list[dict[str, str]] = []
@@ -216,6 +214,17 @@ def _roles(turns: Sequence[Turn]) -> list[Said]:
 
 def _turn(author: str, text: str) -> Turn:
     return Turn(author=author, text=text, time=datetime.now(UTC).replace(microsecond=0))
+
+
+def check_rules(rules: StopRules, opening: str) -> list[re.Pattern[str]]:
+    """The patterns of stop rules.
+
+    Raises:
+        UsageError: One is no regular expression, or the opening is empty.
+    """
+    if not opening.strip():
+        raise UsageError("the opening is empty: give the assistant's first words")
+    return [_compiled(pattern) for pattern in rules.said]
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

@@ -16,7 +16,7 @@ from humanlm.judging.base import Estimate
 from humanlm.llm import Endpoint, loop
 from humanlm.simulation.assistants import Assistant
 from humanlm.simulation.bridge import in_parallel
-from humanlm.simulation.conversation import ASSISTANT, Exchange, StopRules, aconverse
+from humanlm.simulation.conversation import ASSISTANT, Exchange, StopRules, aconverse, check_rules
 from humanlm.simulation.simulator import Simulator
 from humanlm.states import RESPONSE
 
@@ -118,6 +118,7 @@ def talk_all(
         UsageError: The journal is of conversations with other settings.
         RunError: Some failed; the others stand in the journal.
     """
+    check_rules(rules, opening)
     settings = _settings(
         simulator,
         assistant,
@@ -170,10 +171,15 @@ def talk_all(
     with journal.open("a", encoding="utf-8") as out:
         loop.run(all_of_them())
     if failures:
-        raise RunError(
-            f"{len(failures)} conversations failed ({failures[-1]}), {sum(pair in done for pair in pairs)} of {len(pairs)} are "
-            f"kept in {journal}: mend that, then --resume"
+        kept = sum(pair in done for pair in pairs)
+        mend = (
+            f"{kept} of {len(pairs)} are kept in {journal}: mend that, then --resume"
+            if kept
+            else "mend that and start again"
         )
+        if not done:
+            journal.unlink()
+        raise RunError(f"{len(failures)} conversations failed ({failures[-1]}), {mend}")
     return [done[pair] for pair in pairs]
 
 
