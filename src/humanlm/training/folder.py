@@ -23,7 +23,7 @@ FREE_ON_RESUME = frozenset(
     | {"max_cost", "max_calls", "judge_url"}  # the same judge may have moved to another server
     | {"micro_batch", "gradient_checkpointing"}  # so that a run that ran out of memory can go on
     | {"vllm_url", "vllm_memory", "report_to", "monitor_judge", "monitor_every", "monitor_groups"}
-    | {"agent_workers", "ray_address", "validate_split", "validate_every", "validate_limit"}
+    | {"nodes", "gpus", "agent_workers", "ray_address", "validate_split", "validate_every", "validate_limit"}
 )
 """Settings that change what is learnt by rounding at most, and may differ when a run goes on."""
 

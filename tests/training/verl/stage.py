@@ -31,7 +31,9 @@ def play(config: dict[str, Any], orders: dict[str, Any]) -> None:
             (work.path / "pid").write_text(str(os.getpid()))
             time.sleep(60)
         if step == orders.get("crash"):
-            (work.path / "error.json").write_text(json.dumps({"words": "ZeroDivisionError: a bug"}))
+            (work.path / "error.json").write_text(
+                json.dumps({"words": orders.get("words", "ZeroDivisionError: a bug")})
+            )
             sys.exit(1)
         for slot in range(groups):
             row = rows[(step - 1) * groups + slot]
@@ -55,7 +57,7 @@ def play(config: dict[str, Any], orders: dict[str, Any]) -> None:
         if stopping or step % trainer["save_freq"] == 0 or step == trainer["total_training_steps"]:
             folder = work.checkpoint(step) / "actor" / "huggingface"
             shutil.copytree(config["actor_rollout_ref"]["model"]["path"], folder)
-            (work.checkpoint(step) / "actor" / "optim.pt").write_text(str(step))
+            (work.checkpoint(step) / "actor" / "model_world_size_1_rank_0.pt").write_text(str(step))
             (work.checkpoints / "latest_checkpointed_iteration.txt").write_text(str(step))
         loss = None if step in [orders.get("diverges"), *orders.get("down", [])] else -0.5
         numbers = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from humanlm.errors import RunError, SpendLimitReached, Stopped
+from humanlm.errors import RunError, SpendLimitReached, Stopped, UsageError
 from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
 from humanlm.training.run import train
@@ -44,7 +44,9 @@ def run(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pat
 
 def test_every_step_has_its_line_its_samples_and_its_checkpoint(run: Callable[..., Path]) -> None:
     seen: list[tuple[int, int]] = []
-    folder = RunFolder(run({}, samples_every=2, samples_groups=1, progress=lambda *step: seen.append(step)))
+    folder = RunFolder(
+        run({}, report_to=("tensorboard",), samples_every=2, samples_groups=1, progress=lambda *step: seen.append(step))
+    )
     rows = folder.metrics()
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     assert seen == [(step, 5) for step in range(1, 6)]
@@ -61,6 +63,7 @@ def test_every_step_has_its_line_its_samples_and_its_checkpoint(run: Callable[..
     work = WorkFolder(folder.path)
     assert [path.name for path in sorted(work.checkpoints.glob("global*"))] == ["global_step_4", "global_step_5"]
     assert not list(work.checkpoints.rglob("*.safetensors"))
+    assert list((folder.path / "tensorboard").glob("events.*"))
 
 
 def test_down_for_long_enough_stops(run: Callable[..., Path], make_config: Make) -> None:
@@ -139,11 +142,13 @@ def test_ctrl_c_twice_leaves_no_process(run: Callable[..., Path], make_config: M
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_missing_shards_are_named(run: Callable[..., Path], make_config: Make) -> None:
+def test_shards_that_do_not_fit_or_are_missing_are_named(run: Callable[..., Path], make_config: Make) -> None:
     import shutil
 
-    with pytest.raises(RunError):
-        run({"crash": 4})
+    with pytest.raises(RunError, match="lower micro_batch"):
+        run({"crash": 4, "words": "torch.OutOfMemoryError: HIP out of memory"}, groups=4)
+    with pytest.raises(UsageError, match=r"resume with 2 training processes: step 2 was saved by 1,"):
+        run({}, resume=True, gpus=2, groups=4)
     shutil.rmtree(WorkFolder(make_config().out).checkpoint(2))
     with pytest.raises(RunError, match="global_step_2 is missing: without it verl cannot go on after step 2"):
-        run({}, resume=True)
+        run({}, resume=True, groups=4)

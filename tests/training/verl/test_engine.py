@@ -278,11 +278,11 @@ def test_traces_are_credited_in_the_world(runs: Runs) -> None:
     """The controlled world with the rule judge: a base that has had a few lessons names states as it reasons."""
     from humanlm.training.warm_start import WarmStartConfig, warm_start
 
-    world, base = runs.folder / "world", runs.folder / "base"
+    world = runs.folder / "world"
     command = [sys.executable, "-m", "humanlm", "world", "make", "--out", str(world), "--users", "6"]
     made = subprocess.run(command, check=False, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
-    warm_start(base, WarmStartConfig(learn_steps=150, dilute_steps=1, pool=4000))
+    base = warm_start(runs.folder / "base", WarmStartConfig(learn_steps=150, dilute_steps=1, pool=4000))
     settings = {
         "method": "humanlm-trace",
         "model": str(base),

@@ -102,8 +102,14 @@ def test_the_v1_trainer_runs_our_parts(make: Make) -> None:
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        ({"trainer.totl_epochs": 2}, "unknown setting in verl 'trainer.totl_epochs': did you mean 'trainer.total_epochs'"),
-        ({"custom_reward_function": {"path": "x.py"}}, "verl.custom_reward_function.path: verl's trainer does not heed"),
+        (
+            {"trainer.totl_epochs": 2},
+            "unknown setting in verl 'trainer.totl_epochs': did you mean 'trainer.total_epochs'",
+        ),
+        (
+            {"custom_reward_function": {"path": "x.py"}},
+            "verl.custom_reward_function.path: verl's trainer does not heed",
+        ),
         ({"reward_model.enable": True}, "verl.reward_model.enable: verl's trainer does not heed"),
         ({"trainer.use_v1": False}, "verl.trainer.use_v1: verl's trainer does not heed"),
         ({"data.train_batch_size": 3}, "verl.data.train_batch_size is decided by humanlm's own settings"),
@@ -130,6 +136,9 @@ def test_open_mappings_take_any_key(make: Make) -> None:
         ({"lora": 4}, "engine=verl does not know lora=4"),
         ({"vllm": "colocate", "device": "auto"}, "engine=verl does not know vllm=colocate"),
         ({"device": "cuda"}, "device 'cuda' is not there"),
+        ({"nodes": 2}, "nodes=2 needs a Ray cluster that spans them"),
+        ({"ray_address": "ray://head:10001"}, "--ray-address ray://head:10001: give host:port, or auto"),
+        ({"report_to": "trackio"}, "report_to: trackio is not installed"),
     ],
 )
 def test_what_verl_cannot_do_is_refused_by_name(make_config: Make, setting: dict[str, Any], words: str) -> None:
@@ -152,7 +161,13 @@ def test_a_judge_is_given_by_name(make_config: Make) -> None:
 
 
 def test_only_verl_knows_its_settings(make_config: Make) -> None:
-    for name, value in {"nodes": 2, "gpus": 2, "ray_address": "auto", "verl": {"a": 1}, "validate_split": "val"}.items():
+    for name, value in {
+        "nodes": 2,
+        "gpus": 2,
+        "ray_address": "auto",
+        "verl": {"a": 1},
+        "validate_split": "val",
+    }.items():
         with pytest.raises(UsageError, match=f"engine=trl and {name} do not go together: add engine=verl"):
             make_config(**{name: value})
 

@@ -4,6 +4,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ from humanlm.training.plan import Plan, PromptTable, prompt_rooms, token_limits
 from humanlm.training.ranks import Ranks
 from humanlm.training.verl import settings
 from humanlm.training.verl.desk import share_limits
-from humanlm.training.verl.follow import Tail, TailFolder, open_trackers, read_steps, step_numbers, step_seconds
+from humanlm.training.verl.follow import (
+    Tail,
+    TailFolder,
+    learning_rate,
+    open_trackers,
+    read_steps,
+    step_numbers,
+    step_seconds,
+)
 from humanlm.training.verl.launch import Child, short_folder, verl_command
 from humanlm.training.verl.models import clear, keep, last_words, must_be_there, open_tokenizer, start_of, write_start
 from humanlm.training.verl.names import AGENT, AGENT_LOOP
@@ -31,7 +40,6 @@ from humanlm.training.verl.validation import Validation
 from humanlm.training.verl.work import WorkFolder
 
 _SECONDS = 0.2
-_LAST_WORDS = 3000
 
 
 def machine(config: TrainConfig, *, start: bool = True) -> Machine:
@@ -51,6 +59,13 @@ def machine(config: TrainConfig, *, start: bool = True) -> Machine:
         raise UsageError(
             "engine=verl starts its processes itself: start one `humanlm train`, without torchrun or accelerate"
         )
+    if config.nodes > 1 and not config.ray_address:
+        raise UsageError(f"nodes={config.nodes} needs a Ray cluster that spans them: start one, and give --ray-address")
+    if "://" in (config.ray_address or ""):
+        raise UsageError(f"--ray-address {config.ray_address}: give host:port, or auto on a node of the cluster")
+    for tracker in config.report_to:
+        if find_spec(tracker) is None:
+            raise UsageError(f"report_to: {tracker} is not installed: pip install {tracker}, or leave it out")
     device = pick_device(config.device)
     if device == "cpu":
         return Machine("cpu", config.nodes, config.gpus or 1)
@@ -149,7 +164,7 @@ class Engine:
             RunError: verl ended with an error.
         """
         resume = newest[1] if newest else 0
-        must_be_there(self.work, resume)
+        must_be_there(self.work, resume, self.machine.processes)
         temp = short_folder()
         try:
             self._write(resume, str(temp))
@@ -254,7 +269,8 @@ class _Follower:
         judged = joined(records, [self._example(record.item) for record in records])
         if (step - 1) % self.config.samples_every == 0 and self.config.samples_groups:
             self.plan.folder.add_samples(judged.samples(step, self.config.samples_groups))
-        row = {"step": step} | step_numbers(numbers, kl=self.config.beta > 0)
+        row = {"step": step, "lr": learning_rate(self.config, step)}
+        row |= step_numbers(numbers, kl=self.config.beta > 0)
         row |= step_line(judged, self.plan.judge, sum(record.prompt_tokens for record in records))
         row |= step_seconds(numbers, max(record.seconds.get("judge", 0.0) for record in records))
         row["refilled_groups"] = sum(record.rounds > 1 for record in records)

@@ -6,13 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from humanlm.errors import ModelError, RunError
+from humanlm.errors import ModelError, RunError, UsageError
 from humanlm.prompts import install_chat_template
 from humanlm.simulation.loading import is_adapter, load_tokenizer, model_folder
 from humanlm.training.config import TrainConfig
 from humanlm.training.plan import Plan
 from humanlm.training.verl.work import WorkFolder
 
+_PARTS = "model_world_size_*_rank_*.pt"
 _LATEST = "latest_checkpointed_iteration.txt"
 
 
@@ -48,16 +49,28 @@ def write_start(config: TrainConfig) -> None:
         write_merged(folder, start)
 
 
-def must_be_there(work: WorkFolder, step: int) -> None:
+def must_be_there(work: WorkFolder, step: int, processes: int) -> None:
     """Checks that verl can go on after a step; 0 is the beginning.
+
+    Args:
+        work: Holds verl's checkpoints.
+        step: Updates done.
+        processes: How many are to go on, each from its own part of the weights.
 
     Raises:
         RunError: Its own checkpoint is gone.
+        UsageError: It was saved by another number of processes.
     """
-    if step and not work.checkpoint(step).is_dir():
+    saved = work.checkpoint(step)
+    if step and not saved.is_dir():
         raise RunError(
-            f"{work.checkpoint(step)} is missing: without it verl cannot go on after step {step}: "
-            "start anew with --overwrite"
+            f"{saved} is missing: without it verl cannot go on after step {step}: start anew with --overwrite"
+        )
+    parts = len(list(saved.rglob(_PARTS))) if step else 0
+    if parts not in (0, processes):
+        raise UsageError(
+            f"--resume with {processes} training processes: step {step} was saved by {parts}, each with its part of the "
+            "weights: give as many with --set gpus and --set nodes"
         )
 
 
@@ -107,6 +120,8 @@ def last_words(plan: Plan, work: WorkFolder, code: int) -> str:
     words = f"exit status {code}"
     with suppress(OSError, ValueError, KeyError):
         words = str(json.loads(work.error.read_text(encoding="utf-8"))["words"])
+    if "OutOfMemory" in words or "out of memory" in words:
+        words += "; lower micro_batch or vllm_memory, which may both differ when a run goes on"
     if plan.folder.newest_checkpoint():
         return f"verl ended with an error ({words}); its words are in {work.output}: go on with --resume"
     return f"verl ended with an error ({words}): its words are in {work.output}"
