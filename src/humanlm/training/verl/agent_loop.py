@@ -92,7 +92,8 @@ class HumanLMAgentLoop(AgentLoopBase):
     """Set by tests; otherwise the process's own."""
 
     def __init__(self, *args: Any, hf_model_type: str | None = None, **more: Any) -> None:
-        super().__init__(*args, **more)  # without the type: verl then expects no special tokens, and our prompts are ids already
+        # without the type: verl then expects no special tokens of it, and our prompts are ids already
+        super().__init__(*args, **more)
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
         """Samples, waits, and returns what the trainer learns from.
