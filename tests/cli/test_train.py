@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,43 @@ def test_train_dry_run_resume(world: tuple[Path, Path], tmp_path: Path, capsys: 
     assert "2 steps" in out
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("run", "again")]
     assert weights[0] == weights[1]
+
+
+def planned(capsys: pytest.CaptureFixture[str], world: tuple[Path, Path], method: str, *words: object) -> Any:
+    data, model = world
+    common = ["--data", data, "--model", model, "--out", "o", "--dry-run"]
+    common += [word for value in ("steps=12", "groups=2", "prompts=world", "device=cpu") for word in ("--set", value)]
+    code, out, err = run(capsys, "train", method, *common, *words)
+    assert code == 0, err
+    return json.loads(out) if "--json" in words else out
+
+
+def test_a_dry_run_cuts_prompts_where_the_run_will(
+    world: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model has 256 positions, 12 of them for new tokens: a longer prompt than the rest will never be seen."""
+    rows = [json.loads(line) for line in (world[0] / "train.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["context"] = [{"author": "a", "text": "the tax " * 40} for _ in range(9)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["--judge", "rule", "--json", "--set", "max_tokens.response=12"]
+    plan = planned(capsys, (tmp_path, world[1]), "grpo", *words)
+    assert plan["prompt_tokens"] / plan["prompts"] <= 256 - 12
+
+
+def test_a_dry_run_counts_the_second_judge(world: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Two groups of each sampled step; of 12 steps the 1st, 6th and 11th are."""
+    words = ["--judge", "rule", "--monitor-judge", "vllm/m", "--set", "monitor_every=5"]
+    assert planned(capsys, world, "grpo", *words, "--json")["monitor_cost"]["calls"] == 6
+    assert "second judge (vllm/m): 6 requests" in planned(capsys, world, "grpo", *words)
+
+
+def test_a_dry_run_of_imitation_speaks_of_no_rollouts(
+    world: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = planned(capsys, world, "sft")
+    assert "96 replies to imitate, no judge" in out  # 12 steps of 2 x 4
+    assert "rollouts" not in out.partition("    if updates")[0]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from humanlm.example import Example
 from humanlm.judging.base import Estimate, expected_cost
 from humanlm.training.config import LORA_RANK, TrainConfig
 from humanlm.training.methods import METHODS
-from humanlm.training.plan import Plan
+from humanlm.training.plan import Plan, prompt_rooms, token_limits
 from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import Item
 
@@ -94,15 +94,18 @@ def command(
 
 def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
     """What would run, without loading the weights."""
-    from humanlm.simulation.loading import load_tokenizer
+    from humanlm.simulation.limits import positions_in
+    from humanlm.simulation.loading import load_config, load_tokenizer
     from humanlm.training import estimate
     from humanlm.training.run import prepare
 
     card = estimate.find_gpu(gpu)
     plan, facts = prepare(config.model_copy(update={"max_calls": 0}))  # nothing may be asked
-    tokenizer, room = load_tokenizer(config.model), config.max_prompt_tokens
+    tokenizer, positions = load_tokenizer(config.model), positions_in(load_config(config.model))
+    rooms = prompt_rooms(plan.config, token_limits(plan.config, plan.prompts, positions), positions)
 
     def ids(item: Item) -> list[int]:
+        room = rooms[item.target]
         return plan.prompts.ids(plan.shown(item), item.target, tokenizer, think=item.think, max_tokens=room)
 
     first = [ids(item) for item in plan.items[: estimate.SAMPLED]]
@@ -114,6 +117,7 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
     calls = len(plan.items) if plan.judge else 0
     judged = [(plan.examples[item.example_index], item.target) for item in plan.items[: estimate.SAMPLED]]
     cost = expected_cost(plan.judge, judged, config.n, calls, plan.judged_states) if plan.judge else Estimate()
+    second = _second_judge(plan)
     traces = plan.writer.estimate(_used(plan)) if plan.writer else Estimate()
     cluster = _cluster(plan)
     needs = estimate.needs(config, estimate.shape_of(config.model), of, card, asks_out=cost.calls > 0)
@@ -124,6 +128,7 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
         "rollouts": config.steps * config.rollouts,
         "judge_calls": cost.calls or calls,
         "judge_cost": cost.model_dump(mode="json"),
+        "monitor_cost": second.model_dump(mode="json"),
         "trace_cost": traces.model_dump(mode="json"),
         "prompt_tokens": round(of.prompt * len(plan.items)),
         "new_tokens": round(of.new * config.steps * config.rollouts),
@@ -144,16 +149,20 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
     click.echo(
         f"{config.method}: {config.steps} steps x {config.groups} prompts x {config.n} from {facts['examples']} examples"
     )
-    click.echo(
-        f"  {summary['rollouts']:,} rollouts, at most {cost.calls or calls:,} judge calls ({config.judge or 'no judge'})"
-    )
+    if plan.judge:
+        click.echo(f"  {summary['rollouts']:,} rollouts, at most {cost.calls or calls:,} judge calls ({config.judge})")
+    else:
+        click.echo(f"  {len(plan.items):,} replies to imitate, no judge")
     if cost.calls:
         click.echo(f"  judge: {cost_words(cost)}")
+    if second.calls:
+        click.echo(f"  second judge ({config.monitor_judge}): {cost_words(second)}")
     if traces.calls:
         click.echo(f"  thinking to imitate ({config.traces}): {cost_words(traces)}")
     click.echo(
-        f"  about {summary['prompt_tokens']:,} prompt tokens, each read by {config.n} rollouts, "
-        f"and {summary['new_tokens']:,} new ones"
+        f"  about {summary['prompt_tokens']:,} prompt tokens, each read "
+        + (f"by {config.n} rollouts, and {summary['new_tokens']:,} new ones" if plan.judge else "once, ")
+        + ("" if plan.judge else f"and {summary['new_tokens']:,} to be learnt")
     )
     click.echo("  prompts by target: " + ", ".join(f"{name} {count}" for name, count in summary["targets"].items()))
     click.echo(f"  on one {gpu}: {_gigabytes(needs.memory)} of {card.memory:g} GB")
@@ -177,6 +186,16 @@ def _cluster(plan: Plan) -> dict[str, str]:
 
     command, settings = describe(plan)
     return {"command": " ".join(command), "yaml": OmegaConf.to_yaml(settings)}
+
+
+def _second_judge(plan: Plan) -> Estimate:
+    """What the second judge's samples would take."""
+    if plan.held_out is None:
+        return Estimate()
+    config = plan.config
+    groups = min(config.monitor_groups, config.groups) * -(-config.steps // config.monitor_every)
+    seen = [(plan.examples[item.example_index], item.target) for item in plan.items[: config.monitor_groups]]
+    return expected_cost(plan.held_out, seen, config.n, groups)
 
 
 def _used(plan: Plan) -> list[Example]:

@@ -28,5 +28,10 @@ def token_limit(
 
 def positions_of(model: Any) -> int | None:
     """How many positions a model has, if its configuration says so."""
-    found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return positions_in(model.config)
+
+
+def positions_in(config: Any) -> int | None:
+    """The same from the configuration alone."""
+    found = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(found) if found else None

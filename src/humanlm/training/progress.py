@@ -62,7 +62,8 @@ class Progress:
             self.listener(step, self.steps)
             return
         names = {"reward": "reward", "loss": "loss", "dropped_groups": "dropped"}
-        numbers = [f"{label} {row[key]:.3g}" for key, label in names.items() if row.get(key)]
+        shown = {key: row[key] for key in names if row.get(key) is not None and (row[key] or key != "dropped_groups")}
+        numbers = [f"{names[key]} {value:.3g}" for key, value in shown.items()]
         if self._live is not None:
             self._live.update(self._task, completed=step, numbers=" ".join(numbers))
         elif step == self.steps or step % max(1, self.steps // _LOG_LINES) == 0:
