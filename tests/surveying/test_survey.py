@@ -49,6 +49,17 @@ def run(out: Path, simulator: Simulator | None = None, **options: Any) -> Any:
     return survey(simulator or ScriptedSimulator(worldly), PEOPLE, [A, B], out=out, **made)
 
 
+def test_where_all_are_alike_the_interval_is_that_of_so_many_people():
+    users = ["a", "a", "b", "c"]
+    alike = weighted_estimate([1.0] * 4, users, share=True)
+    assert alike.mean == 1.0
+    # three people, of whom one spoke twice: by Kish 16 / 6 of them
+    assert alike.ci95 == pytest.approx((0.025 ** (6 / 16), 1.0), abs=1e-4)
+    none = weighted_estimate([0.0] * 3, ["a", "b", "c"], share=True)
+    assert none.ci95 == pytest.approx((0.0, 0.7076), abs=1e-4)  # scipy.stats.binomtest(0, 3).proportion_ci()
+    assert weighted_estimate([1.0] * 4, users).ci95 == (1.0, 1.0)  # a mean of another scale
+
+
 def test_a_survey_finds_what_was_put_in(tmp_path: Path):
     result = run(tmp_path / "s", samples=2)
     first, second = result.found

@@ -148,18 +148,18 @@ def analyse(
 def _found(name: str, cases: Sequence[Case], coded: bool, weights: Mapping[str, float] | None, seed: int) -> Found:
     people = [case.row.person for case in cases]
 
-    def of(measure: Measure) -> Estimate:
-        return weighted_estimate([measure(case) for case in cases], people, weights, seed=seed)
+    def of(measure: Measure, *, share: bool = False) -> Estimate:
+        return weighted_estimate([measure(case) for case in cases], people, weights, share=share, seed=seed)
 
     return Found(
         stimulus=name,
         replies=sum(not case.row.error for case in cases),
         missing=sum(bool(case.row.error) for case in cases),
         malformed=sum(bool(case.row.faults) for case in cases),
-        stance={label: of(_is_stance(label)) for label in STANCES} if coded else {},
+        stance={label: of(_is_stance(label), share=True) for label in STANCES} if coded else {},
         stance_mean=of(_score),
-        support=of(_support),
-        emotion={label: of(_is_emotion(label)) for label in EMOTION} if coded else {},
+        support=of(_support, share=True),
+        emotion={label: of(_is_emotion(label), share=True) for label in EMOTION} if coded else {},
         words=of(measures(coded=False)["words"]),
         quotes=_quotes(cases),
     )

@@ -92,6 +92,7 @@ def weighted_estimate(
     users: Sequence[str],
     weights: Mapping[str, float] | None = None,
     *,
+    share: bool = False,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Estimate:
@@ -104,6 +105,8 @@ def weighted_estimate(
         values: One a case; None where it is missing.
         users: Whose case it is; as long as ``values``.
         weights: By user.
+        share: Whether values are 0 and 1. Where all users are alike nothing can be resampled; then the interval is the exact one
+            (Clopper and Pearson) of as many people as the weights leave: 3 of 3 is 29% to 100%, not 100% to 100%.
         seed: Of the resampling; the order of the cases does not matter.
         resamples: Bootstrap samples.
     """
@@ -129,6 +132,9 @@ def weighted_estimate(
     if len(table) > 1:
         totals = np.concatenate([drawn @ table for drawn in _draws(len(table), seed, resamples)])
         low, high = np.percentile(totals[:, 0] / totals[:, 1], [2.5, 97.5])
+        if share and low == high and mean in (0.0, 1.0):
+            people = table[:, 1].sum() ** 2 / (table[:, 1] ** 2).sum()
+            low, high = (0.0, 1 - 0.025 ** (1 / people)) if mean == 0 else (0.025 ** (1 / people), 1.0)
         interval = round(float(low), DIGITS), round(float(high), DIGITS)
     return Estimate(mean=round(mean, DIGITS), ci95=interval, n=n, users=len(sums), missing=missing)
 
