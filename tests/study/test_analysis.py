@@ -5,11 +5,13 @@ import random
 import pytest
 from scipy import stats
 
-from humanlm.errors import DataError, UsageError
+from humanlm.errors import DataError, JudgeError, UsageError
 from humanlm.judging import Judge, Verdict
+from humanlm.states import STATES
 from humanlm.study.analysis import analyze
+from humanlm.study.calibration import judged_states
 from humanlm.study.export import Tables
-from humanlm.study.report import headline, render
+from humanlm.study.report import headline, p_value, render
 
 NAMES = ("blunt", "gentle", "adviser")
 
@@ -129,6 +131,52 @@ def test_a_judge_that_sees_what_people_see(small):
     assert found.order.same_leader
     assert [n for *_, n in found.bins] == [30, 30, 30, 30]
     assert [mark for _, mark, _ in found.bins] == sorted(mark for _, mark, _ in found.bins)
+
+
+def test_the_judge_is_asked_about_each_dimension_too(small):
+    """It knows the mark for the whole, which is also the one along stance; along emotion everybody gave the same."""
+    data = made()
+    found = analyze(small(), data, judge=TellingJudge()).judge
+    assert list(found.dimensions) == ["stance", "emotion"]
+    stance, emotion = found.dimensions.values()
+    assert (stance.correlation.mean, stance.pairs.mean, stance.correlation.n) == (pytest.approx(1.0), 1.0, 120)
+    assert (emotion.correlation.mean, emotion.pairs.n) == (None, 0)
+    for row in data.ratings:
+        row["similarity_stance"] = 11 - row["similarity"]
+    turned = analyze(small(), data, judge=TellingJudge()).judge
+    assert turned.dimensions["stance"].correlation.mean == pytest.approx(-1.0)
+    assert turned.correlation == found.correlation
+    assert "By state dimension" in render(analyze(small(), data, judge=TellingJudge()))
+    assert analyze(small(ratings={"dimensions": False}), data, judge=TellingJudge()).judge.dimensions == {}
+
+
+def test_a_dimension_without_a_verdict_leaves_the_others_alone(small):
+    class Reticent(TellingJudge):
+        def _assess(self, groups):
+            told = super()._assess(groups)
+            return [
+                JudgeError("no") if group.target == "stance" or group.example.id == "p-000/piano" else answer
+                for group, answer in zip(groups, told, strict=True)
+            ]
+
+        def covers(self, example, target):
+            return example.id != "p-001/piano" or target != "emotion"
+
+    found = analyze(small(), made(), judge=Reticent()).judge
+    assert (found.correlation.n, found.failed) == (117, 1)
+    assert list(found.dimensions) == ["emotion"]
+    assert (found.dimensions["emotion"].correlation.n, found.dimensions["emotion"].failed) == (114, 1)
+
+
+def test_the_judge_is_told_of_the_papers_dimensions_and_the_studys_own(small):
+    study = small(states={"min_words": 2, "dimensions": {"stance": "Where do you stand?", "humour": "Is it funny?"}})
+    states = judged_states(study)
+    assert states["stance"] == STATES["stance"]
+    assert states["humour"].description == "Is it funny?"
+
+
+def test_a_p_value_is_never_zero():
+    assert [p_value(p) for p in (0.0, 0.00004, 0.0123, None)] == ["< 0.0001", "< 0.0001", "0.0123", "–"]
 
 
 def test_a_larger_difference_needs_fewer_people(small):

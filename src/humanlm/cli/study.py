@@ -211,7 +211,7 @@ def analyze(
 ) -> int:
     """Means, win rates, paired tests, shares above each label, the judge's agreement with people, and the next study's size."""
     from humanlm.study.analysis import analyze as run
-    from humanlm.study.analysis import judge_groups
+    from humanlm.study.calibration import judge_groups, judged_states
     from humanlm.study.export import tables
     from humanlm.study.reading import load_study
     from humanlm.study.report import headline, write_report
@@ -226,9 +226,17 @@ def analyze(
         if not dry_run:
             out.mkdir(parents=True, exist_ok=True)
         ledger = None if dry_run else out / "ledger.sqlite"
-        judge = open_judge(judge_name, url=judge_url, ledger=ledger, limits=limits, repeats=judge_repeats or 1)
+        judge = open_judge(
+            judge_name,
+            url=judge_url,
+            ledger=ledger,
+            limits=limits,
+            repeats=judge_repeats or 1,
+            states=judged_states(loaded),
+            one_call=True,  # all dimensions of a person's replies together
+        )
     if dry_run:
-        groups = judge_groups(loaded, data, data.ratings)[0] if judge is not None else []
+        groups = [one.group for one in judge_groups(loaded, data, data.ratings)] if judge is not None else []
         needed = judge.estimate(groups) if judge is not None else None
         words = (cost_words(needed) or "no requests") if needed is not None else "no judge"
         facts = {"groups": len(groups), "judge_cost": needed.model_dump() if needed is not None else None}

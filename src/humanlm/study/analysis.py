@@ -1,27 +1,21 @@
 """The statistics of a study: means with intervals, win rates, paired tests, shares above each label, the judge's agreement."""
 
-import itertools
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from humanlm.errors import DataError, JudgeError, UsageError, unknown_name
-from humanlm.example import Example, Turn
-from humanlm.judging import Group, Judge
-from humanlm.metrics.association import RankAgreement, correlation, rank_agreement
+from humanlm.errors import DataError, unknown_name
+from humanlm.judging import Judge
 from humanlm.metrics.intervals import Estimate, estimate, paired_difference
 from humanlm.metrics.power import needed_users
 from humanlm.metrics.significance import PairedTest, holm, paired_test
-from humanlm.reply import Reply
-from humanlm.states import RESPONSE
+from humanlm.study.calibration import JudgeAgreement, agreement
 from humanlm.study.config import Study
-from humanlm.study.export import Row, Tables
+from humanlm.study.export import Row, Tables, cases_of
 
 ALPHA, POWER = 0.05, 0.8
 _WILCOXON_EFFICIENCY = 0.955
 """Of the signed-rank test against the t-test where differences are normal: so many more people it takes."""
-_BINS = 4
 
 
 class _Frozen(BaseModel):
@@ -74,28 +68,6 @@ class Contrast(_Frozen):
     difference: Estimate
     test: PairedTest
     p_holm: float | None
-
-
-class JudgeAgreement(_Frozen):
-    """How far a judge's scores go with people's similarity marks.
-
-    Attributes:
-        judge: Its name.
-        correlation: Pearson's r over replies, interval by participant.
-        pairs: Share of pairs of replies to the same person which judge and person order alike; ties of either are left out.
-        order: Agreement of the two orders of simulators.
-        means: The judge's mean score of each simulator.
-        bins: For quarters of the judge's scores: mean score, mean mark, replies.
-        failed: Groups without a verdict.
-    """
-
-    judge: str
-    correlation: Estimate
-    pairs: Estimate
-    order: RankAgreement
-    means: dict[str, Estimate]
-    bins: tuple[tuple[float, float, int], ...]
-    failed: int
 
 
 class Planned(_Frozen):
@@ -203,7 +175,7 @@ def analyze(
         focal=chosen,
         simulators=tuple(_marks(study, name, rows, seed) for name in names),
         contrasts=tuple(contrasts),
-        judge=_agreement(study, tables, rows, judge, seed) if judge is not None else None,
+        judge=agreement(study, tables, rows, judge, seed) if judge is not None else None,
         plans=_plans(study, rows, contrasts),
         minutes=minutes[len(minutes) // 2] if minutes else None,
     )
@@ -242,18 +214,10 @@ def _marks(study: Study, name: str, rows: Sequence[Row], seed: int) -> Simulator
     )
 
 
-def _cases(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, Row]]:
-    """Replies by participant and stimulus, then by simulator."""
-    cases: dict[tuple[str, str], dict[str, Row]] = {}
-    for row in rows:
-        cases.setdefault((row["participant"], row["stimulus"]), {})[row["simulator"]] = row
-    return cases
-
-
 def _contrasts(study: Study, rows: Sequence[Row], focal: str, measure: str, seed: int) -> list[Contrast]:
     if measure == "human_likeness" and not study.ratings.human_likeness:
         return []
-    cases = _cases(rows)
+    cases = cases_of(rows)
     users = [participant for participant, _ in cases]
     others = [simulator.name for simulator in study.simulators if simulator.name != focal]
 
@@ -308,86 +272,10 @@ def _spread(rows: Sequence[Row], contrast: Contrast) -> float | None:
     import statistics
 
     gaps: dict[str, list[float]] = {}
-    for (participant, _), case in _cases(rows).items():
+    for (participant, _), case in cases_of(rows).items():
         ours, theirs = (case.get(name, {}).get("similarity") for name in (contrast.focal, contrast.other))
         if ours is not None and theirs is not None:
             gaps.setdefault(participant, []).append(ours - theirs)
     means = [sum(values) / len(values) for values in gaps.values()]
     spread = statistics.stdev(means) if len(means) > 1 else 0.0
     return spread or None
-
-
-def judge_groups(study: Study, tables: Tables, rows: Sequence[Row]) -> tuple[list[Group], list[list[Row]]]:
-    """What a judge is asked: each person's response with the replies that this person marked."""
-    responses = {(row["participant"], row["stimulus"]): row["response"] for row in tables.responses}
-    groups, members = [], []
-    for (participant, stimulus), case in _cases(rows).items():
-        marked = [row for row in case.values() if row["similarity"] is not None and row["reply"]]
-        own = responses.get((participant, stimulus))
-        if not marked or not own:
-            continue
-        shown = study.stimulus(stimulus)
-        text = f"{shown.title}\n\n{shown.text}" if shown.title else shown.text
-        example = Example(
-            id=f"{participant}/{stimulus}",
-            user_id=participant,
-            context=(Turn(author=shown.author, text=text),),
-            response=own,
-        )
-        groups.append(
-            Group(example=example, target=RESPONSE, replies=tuple(Reply(text=row["reply"]) for row in marked))
-        )
-        members.append(marked)
-    return groups, members
-
-
-def _agreement(study: Study, tables: Tables, rows: Sequence[Row], judge: Judge, seed: int) -> JudgeAgreement:
-    groups, members = judge_groups(study, tables, rows)
-    scored: list[dict[str, Any]] = []
-    alike: list[float | None] = []
-    owners: list[str] = []
-    failed = 0
-    for result, marked in zip(judge.judge_all(groups), members, strict=True):
-        if isinstance(result, JudgeError):
-            failed += 1
-            continue
-        case = [{**row, "score": verdict.score} for row, verdict in zip(marked, result, strict=True)]
-        scored += case
-        for one, two in itertools.combinations(case, 2):
-            people, judged = one["similarity"] - two["similarity"], one["score"] - two["score"]
-            if people and judged:
-                alike.append(float((people > 0) == (judged > 0)))
-                owners.append(one["participant"])
-    if not scored:
-        raise UsageError("the judge gave no verdict on any reply: look at its messages, or choose another judge")
-    users = [row["participant"] for row in scored]
-    names = [simulator.name for simulator in study.simulators]
-    means = {name: _values([row for row in scored if row["simulator"] == name], "score", seed) for name in names}
-    marks = {
-        name: _values([row for row in scored if row["simulator"] == name], "similarity", seed).mean for name in names
-    }
-    return JudgeAgreement(
-        judge=judge.name,
-        correlation=correlation(
-            [row["score"] for row in scored], [row["similarity"] for row in scored], users, seed=seed
-        ),
-        pairs=estimate(alike, owners, seed=seed),
-        order=rank_agreement({name: found.mean for name, found in means.items()}, marks),
-        means=means,
-        bins=_bins(scored),
-        failed=failed,
-    )
-
-
-def _bins(scored: Sequence[dict[str, Any]]) -> tuple[tuple[float, float, int], ...]:
-    ordered = sorted(scored, key=lambda row: (row["score"], row["similarity"]))
-    size = max(1, -(-len(ordered) // _BINS))
-    parts = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-    return tuple(
-        (
-            round(sum(row["score"] for row in part) / len(part), 4),
-            round(sum(row["similarity"] for row in part) / len(part), 4),
-            len(part),
-        )
-        for part in parts
-    )

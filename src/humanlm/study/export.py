@@ -3,7 +3,7 @@
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,6 +154,14 @@ def _rating(participant: str, task: Task, study: Study, given: dict[str, dict[st
         "human_reason": human.get(f"human_{position}_reason"),
         **{f"similarity_{name}": marks.get(f"on_{name}") for name in study.states.dimensions},
     }
+
+
+def cases_of(ratings: Sequence[Row]) -> dict[tuple[str, str], dict[str, Row]]:
+    """Rows of ``ratings`` by participant and stimulus, then by simulator."""
+    cases: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in ratings:
+        cases.setdefault((row["participant"], row["stimulus"]), {})[row["simulator"]] = row
+    return cases
 
 
 def write_export(storage: Storage, out: Path, form: str) -> list[Path]:

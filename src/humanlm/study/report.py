@@ -32,7 +32,7 @@ def render(analysis: Analysis) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": wording.number, "interval": wording.interval}
+    environment.filters |= {"number": wording.number, "interval": wording.interval, "p_value": p_value}
     environment.globals |= {"light": figures.LIGHT, "dark": figures.DARK}
     values: dict[str, Any] = {
         "a": analysis,
@@ -63,6 +63,11 @@ def headline(analysis: Analysis) -> list[str]:
     if left_out:
         lines.append(f"Replies that could not be had in time and count nowhere: {left_out}.")
     return lines
+
+
+def p_value(p: float | None) -> str:
+    """As it is written in papers: never zero."""
+    return "< 0.0001" if p is not None and p < 0.0001 else wording.number(p, 4)
 
 
 def stars(contrast: Contrast) -> str:
