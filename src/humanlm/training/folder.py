@@ -159,7 +159,7 @@ class RunFolder:
         return sorted(((item, int(number)) for item, number in found if number.isdigit()), key=lambda pair: pair[1])
 
     def _clear(self) -> None:
-        for folder in (self.model, self.checkpoints, self.path / ".model.part"):
+        for folder in (self.model, self.checkpoints, self.path / ".model.part", self.path / "verl"):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self._config, self._facts, self._metrics, self._samples, self._points, self.traces):
             file.unlink(missing_ok=True)

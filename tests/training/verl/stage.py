@@ -63,7 +63,7 @@ def play(config: dict[str, Any], orders: dict[str, Any]) -> None:
         numbers = {
             "actor/loss": loss,
             "actor/grad_norm": loss,
-            "actor/lr": 0.1,
+            "actor/lr": 0.01,
             "timing_s/step": 2.0,
             "timing_s/gen": 1.5,
         }

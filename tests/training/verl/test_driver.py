@@ -51,7 +51,7 @@ def test_every_step_has_its_line_its_samples_and_its_checkpoint(run: Callable[..
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     assert seen == [(step, 5) for step in range(1, 6)]
     row = rows[0]
-    assert (row["loss"], row["lr"], row["rollouts"], row["dropped_groups"]) == (-0.5, 0.1, 12, 0)
+    assert (row["loss"], row["lr"], row["rollouts"], row["dropped_groups"]) == (-0.5, 0.01, 12, 0)
     assert row["reward"] == pytest.approx((1 + 3 / 8) / 2)  # mean over members of (1 + member / 4) / 2
     assert (row["seconds/rollout"], row["seconds/judge"], row["seconds/update"]) == (1.5, 0.2, 0.5)
     samples = [json.loads(line) for line in (folder.path / "samples.jsonl").read_text(encoding="utf-8").splitlines()]

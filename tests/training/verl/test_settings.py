@@ -1,5 +1,6 @@
 """Our settings in verl's words: none is forgotten, none is silently without effect."""
 
+import importlib.util
 import json
 from collections.abc import Callable
 from functools import partial
@@ -87,6 +88,12 @@ def test_gpus_sample_with_vllm_and_may_be_told_how(make: Make) -> None:
     assert (precision.model_dtype, precision.mixed_precision.param_dtype) == ("fp32", "bf16")
     loaded = found.ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES
     assert loaded == "humanlm.training.verl.plugin"
+    assert "logits_processors" not in rollout.engine_kwargs.vllm
+    validated = whole(config.model_copy(update={"validate_split": "val"}), GPUS).actor_rollout_ref.rollout
+    (name,) = validated.engine_kwargs.vllm.logits_processors
+    module, _, processor = name.partition(":")
+    assert importlib.util.find_spec(module) is not None
+    assert processor == "NoRepeatNGram"
 
 
 def test_the_v1_trainer_runs_our_parts(make: Make) -> None:

@@ -20,7 +20,7 @@ from humanlm.training.monitors import Monitors
 from humanlm.training.plan import Plan, PromptTable, prompt_rooms, token_limits
 from humanlm.training.ranks import Ranks
 from humanlm.training.verl import settings
-from humanlm.training.verl.desk import share_limits
+from humanlm.training.verl.desk import gather_ledgers, share_limits
 from humanlm.training.verl.follow import (
     Tail,
     TailFolder,
@@ -174,6 +174,7 @@ class Engine:
                 return _Follower(self, child, resume).follow()
         finally:
             shutil.rmtree(temp, ignore_errors=True)
+            gather_ledgers(self.plan.folder.path)
 
     def _write(self, resume: int, temp: str) -> None:
         from omegaconf import OmegaConf

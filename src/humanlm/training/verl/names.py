@@ -14,3 +14,6 @@ ESTIMATOR = "humanlm"
 
 CPU_ROLLOUT = "humanlm_cpu"
 """The rollout server of the CPU backend."""
+
+VLLM_PROCESSOR = "humanlm.training.verl.vllm_processor:NoRepeatNGram"
+"""The logits processor that vLLM loads for validation."""

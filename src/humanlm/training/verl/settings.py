@@ -8,6 +8,7 @@ from typing import Any
 from humanlm.errors import UsageError, unknown_name
 from humanlm.training.config import TrainConfig, usual
 from humanlm.training.schedule import derive_seed
+from humanlm.training.verl.names import AGENT, CPU_ROLLOUT, DATASET, ESTIMATOR, VLLM_PROCESSOR
 from humanlm.training.verl.work import WorkFolder
 
 TRANSLATED = frozenset(
@@ -58,6 +59,8 @@ _OPEN = (
     "actor_rollout_ref.actor.fsdp_config.mixed_precision",
     "actor_rollout_ref.ref.fsdp_config.mixed_precision",
     "ray_kwargs.ray_init",
+    "model.override_config",
+    "engine.mixed_precision",
 )
 """Mappings of verl in which any key may be set."""
 
@@ -119,13 +122,9 @@ def translate(
         resume: The step to go on after; None to begin.
         temp: A short folder for Ray's sockets; None for Ray's own choice.
     """
-    from humanlm.training.verl.names import AGENT, DATASET, ESTIMATOR
-
     work, cpu = WorkFolder(config.out), machine.device == "cpu"
     actor, rollout = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
-    weights = "bf16" if config.dtype == "bfloat16" else "fp32"
-    arithmetic = "fp32" if weights == "fp32" and (cpu or config.dtype == "float32") else "bf16"
-    precision = {"param_dtype": arithmetic, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+    weights, mixed = precision(config, machine)
     seed = derive_seed(config.seed, "trainer")
     values: dict[str, Any] = {
         "algorithm.adv_estimator": ESTIMATOR,
@@ -163,13 +162,13 @@ def translate(
         f"{actor}.entropy_coeff": 0,
         f"{actor}.loss_agg_mode": "token-mean",
         f"{actor}.fsdp_config.model_dtype": weights,
-        f"{actor}.fsdp_config.mixed_precision": precision,
+        f"{actor}.fsdp_config.mixed_precision": mixed,
         f"{actor}.fsdp_config.seed": seed,
         f"{actor}.checkpoint.save_contents": ["model", "optimizer", "extra", "hf_model"],
         f"{actor}.checkpoint.load_contents": ["model", "optimizer", "extra"],
         "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu": config.micro_batch,
         "actor_rollout_ref.ref.fsdp_config.model_dtype": weights,
-        "actor_rollout_ref.ref.fsdp_config.mixed_precision": precision,
+        "actor_rollout_ref.ref.fsdp_config.mixed_precision": mixed,
         f"{rollout}.n": config.n,
         f"{rollout}.temperature": config.temperature,
         f"{rollout}.top_p": 1.0,
@@ -212,8 +211,6 @@ def translate(
         if temp:
             values["ray_kwargs.ray_init._temp_dir"] = temp
     if cpu:
-        from humanlm.training.verl.names import CPU_ROLLOUT
-
         values |= {
             "actor_rollout_ref.model.use_remove_padding": False,
             "actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
@@ -233,12 +230,20 @@ def translate(
     return values
 
 
+def precision(config: TrainConfig, machine: Machine) -> tuple[str, dict[str, str]]:
+    """Of the weights, and of the arithmetic with them, in verl's words."""
+    weights = "bf16" if config.dtype == "bfloat16" else "fp32"
+    arithmetic = "fp32" if weights == "fp32" and (machine.device == "cpu" or config.dtype == "float32") else "bf16"
+    return weights, {"param_dtype": arithmetic, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+
+
 def suggested(config: TrainConfig, machine: Machine, *, prompt: int, response: int) -> dict[str, Any]:
     """The settings of verl that we only suggest: what is given in ``verl`` wins over them."""
     if machine.device == "cpu":
         return {}
     rollout = "actor_rollout_ref.rollout"
-    return {
+    validated = {f"{rollout}.engine_kwargs.vllm.logits_processors": [VLLM_PROCESSOR]} if config.validate_split else {}
+    return validated | {
         f"{rollout}.name": "vllm",
         f"{rollout}.tensor_model_parallel_size": 1,
         f"{rollout}.gpu_memory_utilization": config.vllm_memory,
