@@ -29,11 +29,11 @@ def verdict(score):
     return Verdict(key_points=("p",), matches=(score,))
 
 
-def settings(judge="hand"):
+def settings(judge="hand", **more):
     return Settings(
         name="m", method="grpo", think=False, model="m", prompts=PromptInfo(name="p", version="1", fingerprint="f"),
         data=DataInfo(source="table", fingerprint="d", examples=4, users=3), judge=judge, temperatures=(0.4,), samples=1,
-        judged_states=("stance",), anchors=("truth", "other_user", "no_persona"),
+        **{"judged_states": ("stance",), "anchors": ("truth", "other_user", "no_persona")} | more,
     )  # fmt: skip
 
 
@@ -142,3 +142,15 @@ def test_each_judge_of_a_panel_by_itself_has_the_rules_zeros_too():
     )
     assert found.judges["x"].missing == found.response_alignment.missing == 1
     assert found.judge_agreement["response"].units == 2
+
+
+@pytest.mark.parametrize("goal", [0.0, 0.25], ids=["alike", "told apart"])
+def test_a_judge_that_cannot_tell_dimensions_apart_is_named(goal):
+    records = [
+        own(name, verdicts={"response": verdict(score), "stance": verdict(score), "goal": verdict(abs(score - goal))})
+        for name, score in RESPONSE.items()
+    ]
+    two = settings(judged_states=("stance", "goal"))
+    found = compute_scores(two, [example(name) for name in RESPONSE], records)
+    assert any("the same score along every state dimension" in note for note in found.notes) is (goal == 0)
+    assert set(found.importance) == (set() if goal == 0 else {"stance", "goal"})

@@ -20,6 +20,12 @@ from humanlm.world.generator import SOURCE as WORLD
 
 LOW_FORMAT = 0.05
 FEW_USERS = 20
+ALIKE = (
+    "This judge gives a reply the same score along every state dimension: state alignment is one figure here, and says nothing "
+    "of belief, goal or stance by themselves. A language model as the judge tells them apart."
+)
+_ENOUGH = 3
+"""Replies from which on equal scores are no accident."""
 
 
 def compute_scores(
@@ -47,6 +53,7 @@ def compute_scores(
     headline = temperatures[temperature_key(settings.temperatures[0])]
     anchors: dict[str, Estimate] = {name: tables.estimate(table) for name in ANCHORS if (table := tables.anchor(name))}
     judges, agreement = _judges(tables, examples)
+    alike = _all_dimensions_alike(settings, tables)
     return Scores(
         **dict(settings),
         response_alignment=headline.response_alignment,
@@ -68,11 +75,11 @@ def compute_scores(
         fidelity=compare_crowds(records, tables.users, settings.temperatures[0], ordered or {}, settings.seed)
         if settings.population
         else {},
-        importance=_importance(settings, tables),
+        importance={} if alike else _importance(settings, tables),
         variance=_variance(tables),
         judges=judges,
         judge_agreement=agreement,
-        notes=(*remarks, *_notes(headline, anchors, examples)),
+        notes=(*remarks, *([ALIKE] if alike else []), *_notes(headline, anchors, examples)),
     )
 
 
@@ -147,6 +154,20 @@ def _importance(settings: Settings, tables: Tables) -> dict[str, Estimate]:
         return correlation(x, y, [tables.users[key] for key in keys], seed=settings.seed)
 
     return {name: one(name) for name in settings.judged_states if tables.state(name)}
+
+
+def _all_dimensions_alike(settings: Settings, tables: Tables) -> bool:
+    """Whether the judge, say one that compares embeddings of whole replies, cannot tell one dimension from another."""
+    found = [
+        {
+            verdict.score
+            for name in settings.judged_states
+            if (verdict := record.verdicts.get(name)) and not verdict.rule
+        }
+        for record in tables.headline()
+    ]
+    seen = [scores for scores in found if scores]
+    return len(settings.judged_states) > 1 and len(seen) >= _ENOUGH and all(len(scores) == 1 for scores in seen)
 
 
 def _variance(tables: Tables) -> VarianceSplit:

@@ -51,7 +51,7 @@ def of(estimate: Estimate | None, *, strong: bool = False, digits: int = 3) -> C
     """A mean with its interval and what is missing."""
     if estimate is None or estimate.mean is None:
         return Cell("–", f"{estimate.missing} missing" if estimate is not None and estimate.missing else "")
-    small = [interval(estimate, 2)] if estimate.ci95 else []
+    small = [interval(estimate, digits)] if estimate.ci95 else []  # coarser, 0.004 to 0.01 would be 0.00 to 0.01
     small += [f"{estimate.missing} missing"] if estimate.missing else []
     return Cell(number(estimate.mean, digits), "; ".join(small), strong)
 
@@ -72,7 +72,7 @@ def gap(difference: Difference | None) -> Cell:
         return DASH
     mean = difference.estimate.mean
     share = f" ({difference.relative:+.0%})".replace("-", "−") if difference.relative is not None else ""
-    small = [interval(difference.estimate, 2)] if difference.estimate.ci95 else []
+    small = [interval(difference.estimate)] if difference.estimate.ci95 else []
     small += [p_words(difference.p_holm)] if difference.p_holm is not None else []
     return Cell(f"{'+' if mean > 0 else ''}{number(mean)}{share}", "; ".join(small))
 
