@@ -228,6 +228,10 @@ def _optimise(plan: Plan, facts: dict[str, Any], newest: tuple[Path, int] | None
 def _engine(plan: Plan) -> Any:
     """What runs the optimisation."""
     if plan.config.engine == "verl":
+        if plan.config.chosen.kind == "sft":
+            from humanlm.training.verl.sft import ImitationEngine
+
+            return ImitationEngine(plan)
         from humanlm.training.verl import engine as verl
 
         return verl.Engine(plan)

@@ -106,6 +106,10 @@ class Lengths:
 
 def describe(plan: Plan) -> tuple[list[str], Any]:
     """The command that would run and verl's whole configuration; nothing is written."""
+    if plan.config.chosen.kind == "sft":
+        from humanlm.training.verl import sft
+
+        return sft.describe(plan)
     where = machine(plan.config, start=False)
     config = plan.config.on(where.device, where.processes)
     return verl_command(WorkFolder(config.out).config), _configuration(plan, config, where, Lengths(plan))

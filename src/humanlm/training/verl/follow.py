@@ -57,17 +57,16 @@ _NAMES = {
     "kl": "actor/kl_loss",
     "entropy": "actor/entropy",
     "grad_norm": "actor/grad_norm",
-    "lr": "actor/lr",
     "rollout_actor_corr": "training/rollout_actor_probs_pearson_corr",
 }
 """Of verl's numbers those that go into metrics.jsonl, by our names."""
 
 
-def read_steps(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_steps(lines: Iterator[str], of: str = "actor/grad_norm") -> Iterator[tuple[int, dict[str, Any]]]:
     """The log of verl's trainer, a line a step: the step counted from 1, and its numbers by verl's names."""
     for line in lines:
         row = json.loads(line)
-        if "actor/grad_norm" in row["data"]:  # else it is a validation before the first step
+        if of in row["data"]:  # else it is a validation before the first step
             yield int(row["step"]), row["data"]
 
 
@@ -80,6 +79,11 @@ def step_numbers(data: dict[str, Any], *, kl: bool) -> dict[str, Any]:
     """
     row = {name: data.get(key) for name, key in _NAMES.items()}
     return row if kl else row | {"kl": None}
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The rate that an update, counted from 1, was made with; verl logs that of the next one."""
+    return config.lr * min(1.0, (step - 1) / config.warmup_steps) if config.warmup_steps else config.lr
 
 
 def step_seconds(data: dict[str, Any], judge: float) -> dict[str, float]:

@@ -25,8 +25,8 @@ def main(file: Path) -> None:
     Args:
         file: verl's complete configuration, in YAML.
     """
-    signal.signal(signal.SIGTERM, _end)
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    signal.signal(signal.SIGTERM, raise_exit)
+    threading.Thread(target=end_with_driver, daemon=True).start()
     from omegaconf import OmegaConf
 
     config = OmegaConf.load(file)
@@ -61,11 +61,13 @@ def write_error(file: Path, error: Exception) -> None:
     file.write_text(json.dumps({"words": words[:500]}) + "\n", encoding="utf-8")
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
+def raise_exit(number: int, frame: FrameType | None) -> NoReturn:
+    """A signal handler: what stands in ``finally`` is done before the process ends."""
     raise SystemExit(128 + number)
 
 
-def _end_with_driver() -> None:
+def end_with_driver() -> None:
+    """Waits for the driver to close its end of the standard input, then ends this process."""
     with contextlib.suppress(OSError):
         while os.read(sys.stdin.fileno(), 1):
             pass

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from humanlm.errors import RunError
 from humanlm.example import Example
 
-SCHEDULE, VALIDATION = "schedule.parquet", "validation.parquet"
+SCHEDULE, VALIDATION, SEQUENCES = "schedule.parquet", "validation.parquet", "sequences.parquet"
 """In ``RUN/verl``."""
 
 _KEPT = 4

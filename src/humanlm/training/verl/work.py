@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from humanlm.training.verl.rows import SCHEDULE, VALIDATION
+from humanlm.training.verl.rows import SCHEDULE, SEQUENCES, VALIDATION
 
 
 class WorkFolder:
@@ -20,6 +20,7 @@ class WorkFolder:
         self.path = self.run / "verl"
         self.schedule = self.path / SCHEDULE
         self.validation = self.path / VALIDATION
+        self.sequences = self.path / SEQUENCES
         self.config = self.path / "config.yaml"
         self.agent = self.path / "agent.yaml"
         self.tokenizer = self.path / "tokenizer"
