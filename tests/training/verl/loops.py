@@ -11,11 +11,12 @@ from verl.experimental.agent_loop.agent_loop import DictConfigWrap
 from verl.workers.rollout.replica import TokenOutput
 
 from humanlm.judging import Judge
+from humanlm.llm import SpendLimits
 from humanlm.simulation.loading import load_tokenizer
 from humanlm.training.config import TrainConfig
 from humanlm.training.verl.agent_loop import HumanLMAgentLoop
 from humanlm.training.verl.dataset import StateDataset
-from humanlm.training.verl.desk import Desk, Share
+from humanlm.training.verl.desk import Desk, Share, share_limits
 from humanlm.training.verl.rows import SCHEDULE, VALIDATION, PromptRow, write_rows
 
 Says = Callable[[list[int], dict[str, Any]], str]
@@ -52,6 +53,7 @@ def make_desk(
     write_rows(folder / "verl" / SCHEDULE, rows, 2)
     if validation:
         write_rows(folder / "verl" / VALIDATION, validation, 2)
+    share_limits(folder, SpendLimits(), 1)
     return Desk(folder, Share(0, 1), judge)
 
 

@@ -1,21 +1,26 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 
-from humanlm.errors import RunError, SpendLimitReached
+from humanlm.errors import RunError, SpendLimitReached, UsageError
 from humanlm.ledger import Ledger
 from humanlm.llm import Spending, SpendLimits
 from humanlm.llm.providers import resolve
+from humanlm.prompts import Prompts
 from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
 from humanlm.training.verl.desk import (
+    RUN_VARIABLE,
     Desk,
     Share,
     _worker_number,
     gather_ledgers,
     ledger_file,
+    own_desk,
     share_limits,
     work_folder,
 )
@@ -55,9 +60,8 @@ def test_the_limits_of_all_processes_add_up_to_the_runs(tmp_path: Path, processe
     had = [leave(ledger_file(tmp_path, number), share) for number, share in enumerate(shares)]
     assert sum(had) == max(0, 11 - sum(spent))
     assert max(had) - min(had) <= 1
-    assert [json.loads(json.dumps(share.model_dump())) for share in shares] == json.loads(
-        (tmp_path / "verl/limits.json").read_text(encoding="utf-8")
-    )
+    told = json.loads((tmp_path / "verl/limits.json").read_text(encoding="utf-8"))
+    assert [SpendLimits.model_validate(limits) for limits in told["limits"]] == shares
 
 
 def test_the_ledgers_of_all_processes_become_the_runs(tmp_path: Path) -> None:
@@ -95,8 +99,6 @@ def test_processes_share_what_the_server_allows() -> None:
 def test_limits_for_another_number_of_processes_are_refused(
     make_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
-    import yaml
-
     config = make_config(judge="rule")
     work_folder(config.out).mkdir(parents=True)
     (config.out / "config.yaml").write_text(yaml.safe_dump(config.dump()), encoding="utf-8")
@@ -108,6 +110,49 @@ def test_limits_for_another_number_of_processes_are_refused(
         Desk(config.out, Share(0, 2))
     share_limits(config.out, SpendLimits(), 2)
     assert Desk(config.out, Share(1, 2)).judge.name == "rule"
+
+
+def test_paths_are_the_drivers_wherever_a_process_begins(
+    make_config: Callable[..., TrainConfig], tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(judge="rule", model=tiny_model.name, prompts="my-prompts")
+    config_folder = work_folder(config.out)
+    config_folder.mkdir(parents=True)
+    (config.out / "config.yaml").write_text(yaml.safe_dump(config.dump()), encoding="utf-8")
+    write_rows(config_folder / SCHEDULE, make_rows(1), 1)
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    for folder in (here, elsewhere):
+        folder.mkdir()
+    Prompts.load("world").save(here / "my-prompts")
+    (here / tiny_model.name).symlink_to(tiny_model)
+    monkeypatch.chdir(here)
+    share_limits(config.out, SpendLimits(), 1)
+    monkeypatch.chdir(elsewhere)
+    assert Desk(config.out, Share(0, 1)).prompts.fingerprint == Prompts.load("world").fingerprint
+    assert Path.cwd() == elsewhere
+
+
+def test_a_judge_that_cannot_be_opened_is_told_to_the_driver(
+    make_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine where the judge's key is not set, for one."""
+    import ray
+
+    config = make_config(judge="openai/gpt-5-mini")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    work_folder(config.out).mkdir(parents=True)
+    (config.out / "config.yaml").write_text(yaml.safe_dump(config.dump()), encoding="utf-8")
+    share_limits(config.out, SpendLimits(), 1)
+    context = SimpleNamespace(get_actor_name=lambda: "agent_loop_worker_0_ab12cd34")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    monkeypatch.delenv(RUN_VARIABLE, raising=False)
+    with pytest.raises(RunError, match="HUMANLM_RUN is not set"):
+        own_desk(1)
+    monkeypatch.setenv(RUN_VARIABLE, str(config.out))
+    with pytest.raises(UsageError, match="OPENAI_API_KEY"):
+        own_desk(1)
+    (line,) = (config.out / "verl/log").iterdir()
+    assert "set the environment variable OPENAI_API_KEY" in json.loads(line.read_text(encoding="utf-8"))["raised"]
 
 
 def test_a_worker_is_known_by_its_name() -> None:

@@ -6,12 +6,13 @@ import socket
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir, nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from humanlm.errors import RunError
+from humanlm.errors import HumanLMError, RunError
 from humanlm.files import write_whole
 from humanlm.judging import Group, Judge
 from humanlm.ledger import Ledger
@@ -50,7 +51,7 @@ def ledger_file(run: Path, number: int) -> Path:
 
 
 def share_limits(run: Path, limits: SpendLimits, processes: int) -> list[SpendLimits]:
-    """Divides what is left of a run's limits, and writes it down for the processes.
+    """Divides what is left of a run's limits, and writes it down for the processes, with the folder that paths start from.
 
     Args:
         run: The run folder; what its ledgers hold is spent already, under whatever number of processes.
@@ -76,7 +77,8 @@ def share_limits(run: Path, limits: SpendLimits, processes: int) -> list[SpendLi
                 max_cost=None if left_cost is None else (own.cost_usd if own else 0.0) + left_cost / processes,
             )
         )
-    write_whole(_shares_file(run), json.dumps([share.model_dump() for share in shares]) + "\n")
+    told = {"folder": str(Path.cwd()), "limits": [share.model_dump() for share in shares]}
+    write_whole(_shares_file(run), json.dumps(told) + "\n")
     return shares
 
 
@@ -117,9 +119,7 @@ class Desk:
         validation = work_folder(run) / VALIDATION
         if validation.is_file():
             self._rows[True] = PromptRows(validation)
-        log = work_folder(run) / "log"
-        log.mkdir(parents=True, exist_ok=True)
-        self._log = log / f"{share.number}-{socket.gethostname()}-{os.getpid()}.jsonl"
+        self._log = _log_file(run, share.number)
         self._booked = self.judge.tally
         self._lock = threading.Lock()
 
@@ -154,21 +154,27 @@ class Desk:
 
 
 def _opened(run: Path, share: Share, judge: Judge | None) -> tuple[TrainConfig, Prompts, Judge]:
-    config, prompts = open_prompts(TrainConfig.read(run / "config.yaml", out=run))
-    if judge is not None:
-        return config, prompts, judge
     try:
-        limits = [SpendLimits.model_validate(one) for one in json.loads(_shares_file(run).read_text(encoding="utf-8"))]
-    except (OSError, ValueError) as error:
+        told = json.loads(_shares_file(run).read_text(encoding="utf-8"))
+        limits = [SpendLimits.model_validate(one) for one in told["limits"]]
+        folder = Path(told["folder"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{_shares_file(run)}: cannot read the judge's limits ({error}): start the run again") from error
     if len(limits) != share.of:
         raise RunError(
             f"{_shares_file(run)} divides the judge's limits by {len(limits)}, but {share.of} processes judge"
         )
-    opened = open_run_judge(
-        config, prompts, ledger=ledger_file(run, share.number), limits=limits[share.number], processes=share.of
-    )
-    return config, prompts, opened
+    # a process on another machine begins elsewhere, and the configuration's paths are the driver's
+    with chdir(folder) if folder.is_dir() else nullcontext():
+        config, prompts = open_prompts(TrainConfig.read(run / "config.yaml", out=run))
+        return (
+            config,
+            prompts,
+            judge
+            or open_run_judge(
+                config, prompts, ledger=ledger_file(run, share.number), limits=limits[share.number], processes=share.of
+            ),
+        )
 
 
 @lru_cache(maxsize=1)
@@ -185,13 +191,26 @@ def own_desk(workers: int) -> Desk:
 
     Raises:
         RunError: The process was not started by a run of ours.
+        HumanLMError: The judge cannot be opened here; the log tells the driver why.
     """
     import ray
 
     run = os.environ.get(RUN_VARIABLE)
     if not run:
         raise RunError(f"{RUN_VARIABLE} is not set: start training with `humanlm train ... --engine verl`")
-    return process_desk(run, _worker_number(ray.get_runtime_context().get_actor_name()), workers)
+    number = _worker_number(ray.get_runtime_context().get_actor_name())
+    try:
+        return process_desk(run, number, workers)
+    except HumanLMError as error:
+        told = GroupRecord(item=-1, step=-1, target="", raised=f"{type(error).__name__}: {error}")
+        append_record(_log_file(Path(run), number), told)
+        raise
+
+
+def _log_file(run: Path, number: int) -> Path:
+    folder = work_folder(run) / "log"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{number}-{socket.gethostname()}-{os.getpid()}.jsonl"
 
 
 def _worker_number(actor: Any) -> int:
