@@ -124,10 +124,16 @@ def test_the_simulate_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with FakeLLM(reply=lambda body: "Well") as server:
         words = ["simulate", "--model", "m", "--personas", str(tmp_path / "p.json"), "--assistant", "x", "--turns", "2"]
         words += ["--assistant-url", server.url, "--out", str(tmp_path / "t.jsonl")]
-        planned = CliRunner().invoke(cli, [*words, "--dry-run"]).output
+        monkeypatch.delenv("OPENAI_API_KEY", raising=False)  # a plan needs no key and loads no weights
+        hosted = ["--model", "api:openai/gpt-5-mini", "--states", "--dry-run"]
+        planned = CliRunner().invoke(cli, [*words, *hosted], catch_exceptions=False).output
         assert "2 conversations of at most 2 messages" in planned
-        assert "people: 4 prompts" in planned
+        assert "people: 28 requests" in planned
+        assert "about $0.0" in planned
         assert "assistant: 2 requests" in planned
+        assert "about 1 min" in planned
+        told = json.loads(CliRunner().invoke(cli, [*words, *hosted, "--json"], catch_exceptions=False).output)
+        assert told["person"]["calls"] == 28
         assert not server.requests
         done = CliRunner().invoke(cli, [*words, "--json"], catch_exceptions=False)
         assert json.loads(done.output)["examples"] == 4

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from humanlm.cli import cli
-from humanlm.errors import DataError, RunError, Stopped, UsageError
+from humanlm.errors import DataError, RunError, SpendLimitReached, Stopped, UsageError
 from humanlm.example import Persona
 from humanlm.llm import LLM, CallError
 from humanlm.metrics.intervals import estimate
@@ -297,13 +297,41 @@ def test_the_price_is_told_beforehand():
         assert server.count == 0
 
 
+def test_one_limit_holds_for_replies_and_codes_and_nothing_is_paid_twice(tmp_path: Path):
+    (tmp_path / "people.json").write_text(json.dumps({f"p{number}": f"number {number}" for number in range(6)}))
+
+    def reply(body: dict[str, Any]) -> str:
+        if body["model"] == "judge":
+            return '{"stance": "for", "emotion": "joy"}'
+        return f"<response>Keep it for number {len(server.requests)}.</response>"
+
+    with FakeLLM(reply=reply) as server:
+        words = ["survey", "--model", "api:m", "--model-url", server.url, "--personas", str(tmp_path / "people.json")]
+        words += ["--judge", "judge", "--judge-url", server.url, "--stimulus", "Close it", "--no-states"]
+        words += ["--concurrency", "1"]
+        words += ["--out", str(tmp_path / "s")]
+        stopped = CliRunner().invoke(cli, [*words, "--max-calls", "4"])
+        assert isinstance(stopped.exception, SpendLimitReached), stopped.output
+        assert len(server.requests) == 4
+        stopped = CliRunner().invoke(cli, [*words, "--max-calls", "8", "--resume"])
+        assert isinstance(stopped.exception, SpendLimitReached), stopped.output
+        assert len(server.requests) == 8
+        assert CliRunner().invoke(cli, [*words, "--resume"], catch_exceptions=False).exit_code == 0
+        assert len(server.requests) == 12
+
+
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Simulator, "load", lambda *words, **options: ScriptedSimulator(worldly))
     (tmp_path / "people.json").write_text(json.dumps({"p3": "number 3", "p4": {"demographics": {"age": 30}}}))
     words = ["survey", "--model", "m", "--personas", str(tmp_path / "people.json"), "--judge", "rule"]
     words += ["--stimulus", "A=Close it", "--stimulus", "B=Keep it", "--out", str(tmp_path / "s")]
-    planned = CliRunner().invoke(cli, [*words, "--dry-run"], catch_exceptions=False)
-    assert "4 replies" in planned.output
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)  # a plan needs no key and loads no weights
+    hosted = ["--model", "api:openai/gpt-5-mini", "--judge", "openai/gpt-5-mini", "--dry-run"]
+    planned = CliRunner().invoke(cli, [*words, *hosted], catch_exceptions=False)
+    assert "4 replies, at most 28 prompts" in planned.output
+    assert "about $0.0" in planned.output
+    assert "about 1 min" in planned.output
+    assert "coding: 4 requests" in planned.output
     assert not (tmp_path / "s").exists()
     done = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert "A less B, stance" in done.output

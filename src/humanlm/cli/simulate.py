@@ -84,8 +84,9 @@ def command(
     """Let people and an assistant talk: OUT is a dataset with one example for each message of a person."""
     from humanlm.reading import SUFFIXES
     from humanlm.simulation import Simulator
-    from humanlm.simulation.assistants import open_assistant
+    from humanlm.simulation.assistants import assistant_at, open_assistant
     from humanlm.simulation.conversation import StopRules, write_transcripts
+    from humanlm.simulation.costs import hosted_at
     from humanlm.simulation.personas import load_personas
     from humanlm.simulation.talks import plan_talks, talk_all, unfinished
 
@@ -98,24 +99,23 @@ def command(
         _claim(out, journal, resume=resume, overwrite=overwrite)
     known = load_personas(personas, limit=people)
     told = _text(system)
+    if dry_run:
+        from humanlm.cli.evaluate_input import card_alone
+
+        costs = plan_talks(
+            card_alone(model, None, None),
+            known,
+            places=(hosted_at(model, model_url, served_as), assistant_at(assistant_name, assistant_url)),
+            conversations=conversations,
+            turns=turns,
+            states=states,
+            opening=opening,
+            concurrency=concurrency,
+        )
+        _show(costs, turns, as_json=as_json)
+        return
     assistant = open_assistant(assistant_name, url=assistant_url, system=told, device=device)
     simulator = Simulator.load(model, device=device, url=model_url, served_as=served_as)
-    if dry_run:
-        _show(
-            plan_talks(
-                simulator,
-                assistant,
-                known,
-                conversations=conversations,
-                turns=turns,
-                states=states,
-                opening=opening,
-                concurrency=concurrency,
-            ),
-            turns,
-            as_json=as_json,
-        )
-        return
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with counting("conversations") as progress:
@@ -175,7 +175,8 @@ def _show(costs: Any, turns: int, *, as_json: bool) -> None:
 
 def _cost(needed: Any) -> str:
     if needed.calls and needed.cost_usd == 0:
-        return f"{needed.calls:,} prompts, about {needed.input_tokens:,} tokens in and {needed.output_tokens:,} out, on this machine"
+        tokens = f"about {needed.input_tokens:,} tokens in and {needed.output_tokens:,} out"
+        return f"{needed.calls:,} prompts, {tokens}, on this machine"
     return cost_words(needed) or "nothing to say"
 
 

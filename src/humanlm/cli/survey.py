@@ -39,8 +39,8 @@ from humanlm.errors import RunError, UsageError
 )
 @click.option("--judge", help="Who codes stance and emotion: provider/model, or rule (the world's).")
 @click.option("--judge-url", help="An OpenAI-compatible server; --judge is then the model's name there.")
-@click.option("--max-cost", type=click.FloatRange(min=0), help="Stop before coding costs more US dollars.")
-@click.option("--max-calls", type=click.IntRange(min=0), help="Stop before coding takes more requests.")
+@click.option("--max-cost", type=click.FloatRange(min=0), help="Stop before replies and codes cost more US dollars.")
+@click.option("--max-calls", type=click.IntRange(min=0), help="Stop before replies and codes take more requests.")
 @click.option("--margins", type=click.Path(path_type=Path), help="YAML: weight people to these shares of a population.")
 @click.option("--states/--no-states", default=True, help="Ask for the six states too.")
 @click.option("--temperature", default=1.0, show_default=True, type=click.FloatRange(0, 2), help="Of the replies.")
@@ -82,10 +82,12 @@ def command(
 
     Everybody answers every stimulus in a conversation of its own, so two texts are compared within people.
     """
-    from humanlm.ledger import Ledger
-    from humanlm.llm import Spending, SpendLimits
+    from humanlm.ledger import Ledger, remove_ledger
+    from humanlm.llm import LLM, Spending, SpendLimits
     from humanlm.simulation import Simulator
+    from humanlm.simulation.costs import hosted_at
     from humanlm.simulation.personas import load_personas
+    from humanlm.simulation.served import ChatSimulator, ServedSimulator
     from humanlm.surveying.coding import open_coder
     from humanlm.surveying.questions import generate_personas, read_margins, read_stimuli
     from humanlm.surveying.run import plan_cost, survey
@@ -102,16 +104,27 @@ def command(
     else:
         asked = load_personas(personas or "", limit=people)
     population = read_margins(margins) if margins else None
-    coder = None
-    if judge is not None:
-        if not dry_run:
-            out.mkdir(parents=True, exist_ok=True)
-        ledger = None if dry_run or judge == "rule" else Ledger(out / "ledger.sqlite")
-        limits = SpendLimits(max_cost=max_cost, max_calls=max_calls)
-        coder = open_coder(judge, url=judge_url, ledger=ledger, spending=Spending(limits, ledger))
-    simulator = Simulator.load(model, device=device, url=model_url, served_as=served_as, concurrency=concurrency)
+    endpoint = hosted_at(model, model_url, served_as)
+    limits = SpendLimits(max_cost=max_cost, max_calls=0 if dry_run else max_calls)
+    ledger = None
+    if not dry_run and (endpoint is not None or judge not in (None, "rule")):
+        out.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            remove_ledger(out / "ledger.sqlite")
+        ledger = Ledger(out / "ledger.sqlite")
+    spending = Spending(limits, ledger)
+    coder = open_coder(judge, url=judge_url, ledger=ledger, spending=spending) if judge is not None else None
     if dry_run:
-        return _show(plan_cost(simulator, asked, shown, samples=samples, states=states, coder=coder), as_json=as_json)
+        from humanlm.cli.evaluate_input import card_alone
+
+        alone = card_alone(model, None, None)
+        cost = plan_cost(alone, asked, shown, samples=samples, states=states, coder=coder, endpoint=endpoint)
+        return _show(cost, as_json=as_json)
+    simulator = Simulator.load(model, device=device, url=model_url, served_as=served_as, concurrency=concurrency)
+    if isinstance(
+        simulator, ChatSimulator | ServedSimulator
+    ):  # one limit for replies and codes; what was paid is not paid twice
+        simulator.llm = LLM(simulator.llm.endpoint, ledger=ledger, spending=spending)
     try:
         with counting("replies") as progress:
             result = survey(
@@ -134,6 +147,9 @@ def command(
         stopped = RunError(f"stopped; {out} keeps what was done: the same command with --resume goes on")
         stopped.exit_code = 130
         raise stopped from None
+    finally:
+        if ledger is not None:
+            ledger.flush()
     if as_json:
         click.echo(result.model_dump_json(indent=1))
         return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from humanlm.errors import ModelError
-from humanlm.llm import LLM, Call, loop, resolve
+from humanlm.llm import LLM, Call, Endpoint, loop, resolve
 from humanlm.simulation.served import API
 
 Said = tuple[str, str]
@@ -98,6 +98,18 @@ def open_assistant(spec: str, *, url: str | None = None, system: str = "", devic
         UsageError: There is no such provider, or its key is not set.
         ModelError: The folder holds no chat model.
     """
-    if url is None and Path(spec).is_dir():
+    endpoint = assistant_at(spec, url)
+    if endpoint is None:
         return LocalAssistant(spec, system=system, device=device)
-    return HostedAssistant(LLM(resolve(spec.removeprefix(API), url=url, kind="assistant")), system=system)
+    return HostedAssistant(LLM(endpoint), system=system)
+
+
+def assistant_at(spec: str, url: str | None = None) -> Endpoint | None:
+    """Where an assistant is asked; None for a folder on this machine.
+
+    Raises:
+        UsageError: There is no such provider.
+    """
+    if url is None and Path(spec).is_dir():
+        return None
+    return resolve(spec.removeprefix(API), url=url, kind="assistant")

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from humanlm.example import Example
 from humanlm.judging.base import Estimate
-from humanlm.llm import resolve
+from humanlm.llm import Endpoint, resolve
 from humanlm.prompts import Prompts
 from humanlm.simulation.card import ModelCard
 from humanlm.simulation.limits import token_limit
@@ -13,19 +13,27 @@ from humanlm.simulation.limits import token_limit
 AskingCost = Callable[[Sequence[tuple[Example, str]], int], Estimate]
 """From some (example, target) pairs and the number of texts in all to what these take."""
 
+REQUEST_S = 5.0
+"""Seconds of a request to a hosted model, at a guess."""
 
-class _Asked(Protocol):
+
+class Asked(Protocol):
     """What has to be known of a simulator: everything but its weights."""
 
     @property
-    def card(self) -> ModelCard: ...
+    def card(self) -> ModelCard:
+        """How the model was made."""
+
     @property
-    def prompts(self) -> Prompts: ...
+    def prompts(self) -> Prompts:
+        """The templates it is asked with."""
+
     @property
-    def think(self) -> bool: ...
+    def think(self) -> bool:
+        """Whether it reasons before it replies."""
 
 
-def asking_cost(model: str, url: str | None, simulator: _Asked) -> AskingCost | None:
+def asking_cost(model: str, url: str | None, simulator: Asked) -> AskingCost | None:
     """How to estimate it: prompts by their characters, four a token; answers of half their limit.
 
     Args:
@@ -39,10 +47,10 @@ def asking_cost(model: str, url: str | None, simulator: _Asked) -> AskingCost | 
     Raises:
         UsageError: There is no such provider.
     """
-    name = model.removeprefix("api:")
-    if url is None and name == model:
+    endpoint = hosted_at(model, url)
+    if endpoint is None:
         return None
-    price = resolve(name, url=url, kind="model").price
+    price = endpoint.price
     prompts, own = simulator.prompts, simulator.card.max_tokens
 
     def cost(pairs: Sequence[tuple[Example, str]], total: int) -> Estimate:
@@ -57,3 +65,20 @@ def asking_cost(model: str, url: str | None, simulator: _Asked) -> AskingCost | 
         return Estimate(calls=total, input_tokens=tokens_in, output_tokens=tokens_out, cost_usd=dollars)
 
     return cost
+
+
+def hosted_at(model: str, url: str | None = None, served_as: str | None = None) -> Endpoint | None:
+    """Where a simulator is asked, by the words of ``--model``, ``--model-url`` and ``--served-as``; None for this machine.
+
+    Raises:
+        UsageError: There is no such provider.
+    """
+    name = model.removeprefix("api:")
+    if url is None and name == model:
+        return None
+    return resolve(served_as or name, url=url, kind="model")
+
+
+def thought_tokens(endpoint: Endpoint) -> int:
+    """What a hosted model that thinks first writes besides a short answer, at a guess: an eighth of what it may."""
+    return endpoint.reasoning_tokens // 8

@@ -17,6 +17,7 @@ from humanlm.llm import Endpoint, loop
 from humanlm.simulation.assistants import Assistant
 from humanlm.simulation.bridge import in_parallel
 from humanlm.simulation.conversation import ASSISTANT, Exchange, StopRules, aconverse, check_rules
+from humanlm.simulation.costs import REQUEST_S, Asked, thought_tokens
 from humanlm.simulation.simulator import Simulator
 from humanlm.states import RESPONSE
 
@@ -25,9 +26,6 @@ _FAILURES = 10
 
 _SPOKEN, _THOUGHT, _NAMED, _ANSWERED = 110, 290, 20, 200
 """Tokens of a person's message, of the reasoning before it, of a state, and of an assistant's answer, at a guess."""
-
-REQUEST_S = 5.0
-"""Seconds of a request to a hosted model, at a guess."""
 
 
 class Costs(NamedTuple):
@@ -40,17 +38,28 @@ class Costs(NamedTuple):
 
 
 def plan_talks(
-    simulator: Simulator,
-    assistant: Assistant,
+    simulator: Asked,
     personas: Mapping[str, Persona],
     *,
+    places: tuple[Endpoint | None, Endpoint | None],
     conversations: int,
     turns: int,
     states: bool,
     opening: str,
     concurrency: int,
 ) -> Costs:
-    """An estimate before anything is spent: all turns are taken, tokens are guessed from characters and usual lengths."""
+    """An estimate before anything is spent: all turns are taken, tokens are guessed from characters and usual lengths.
+
+    Args:
+        simulator: The people.
+        personas: Who they are.
+        places: Where people and assistant are asked; None for this machine.
+        conversations: Of each person.
+        turns: Most messages of a person.
+        states: Whether states are noted.
+        opening: The assistant's first words.
+        concurrency: Conversations at a time.
+    """
     some = list(personas.values())[:20]
     asked = [RESPONSE, *(simulator.prompts.states if states and not simulator.think else ())]
     characters = 0
@@ -65,17 +74,12 @@ def plan_talks(
     grown = (_SPOKEN + _ANSWERED) * turns * (turns - 1) // 2  # what has been said is read again each time
     read = talks * (turns * characters // (4 * len(some)) + grown * len(asked))
     written = talks * turns * (_SPOKEN + (_THOUGHT if simulator.think else 0) + _NAMED * (len(asked) - 1))
-    person = _estimate(simulator, talks * turns * len(asked), read, written)
+    person = _estimate(places[0], talks * turns * len(asked), read, written)
     answers = talks * (turns - 1)
-    helper = _estimate(assistant, answers, talks * (grown + 50 * (turns - 1)), answers * _ANSWERED)
-    hosted = sum(endpoint_of(side) is not None for side in (simulator, assistant))
+    helper = _estimate(places[1], answers, talks * (grown + 50 * (turns - 1)), answers * _ANSWERED)
+    hosted = sum(place is not None for place in places)
     waits = talks * turns * hosted * REQUEST_S / min(concurrency, talks)
     return Costs(talks, person, helper, waits if hosted else None)
-
-
-def endpoint_of(side: object) -> Endpoint | None:
-    """Where a simulator or an assistant is asked; None for one on this machine."""
-    return getattr(getattr(side, "llm", None), "endpoint", None)
 
 
 def unfinished(out: Path) -> Path:
@@ -183,11 +187,10 @@ def talk_all(
     return [done[pair] for pair in pairs]
 
 
-def _estimate(side: object, calls: int, read: int, written: int) -> Estimate:
-    endpoint = endpoint_of(side)
+def _estimate(endpoint: Endpoint | None, calls: int, read: int, written: int) -> Estimate:
     if endpoint is None:
         return Estimate(calls=calls, input_tokens=read, output_tokens=written, cost_usd=0.0)
-    written += calls * endpoint.reasoning_tokens
+    written += calls * thought_tokens(endpoint)
     cost = endpoint.price.cost(read, 0, written) if endpoint.price is not None else None
     return Estimate(calls=calls, input_tokens=read, output_tokens=written, cost_usd=cost)
 

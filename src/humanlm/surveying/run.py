@@ -10,8 +10,9 @@ from humanlm.errors import UsageError
 from humanlm.example import Example, Persona, Turn
 from humanlm.files import appearing_whole, claim_folder, write_whole
 from humanlm.judging.base import Estimate
+from humanlm.llm import Endpoint
 from humanlm.simulation import Simulator
-from humanlm.simulation.talks import REQUEST_S, endpoint_of
+from humanlm.simulation.costs import REQUEST_S, Asked, thought_tokens
 from humanlm.states import RESPONSE
 from humanlm.surveying.analysis import Case, Survey, analyse
 from humanlm.surveying.asking import Row, ask_everybody, settings_of
@@ -37,15 +38,26 @@ class Cost(NamedTuple):
 
 
 def plan_cost(
-    simulator: Simulator,
+    simulator: Asked,
     personas: Mapping[str, Persona],
     stimuli: Sequence[Stimulus],
     *,
     samples: int,
     states: bool,
     coder: Coder | None,
+    endpoint: Endpoint | None = None,
 ) -> Cost:
-    """An estimate before anything is spent; tokens are guessed from characters and from replies of 80 words."""
+    """An estimate before anything is spent; tokens are guessed from characters and from replies of 80 words.
+
+    Args:
+        simulator: Who answers.
+        personas: The people.
+        stimuli: What they are shown.
+        samples: Replies of each person to each stimulus.
+        states: Whether the states are asked for too.
+        coder: Who codes.
+        endpoint: Where the simulator is asked; None for this machine.
+    """
     replies = len(personas) * len(stimuli) * samples
     asked = [RESPONSE, *(simulator.prompts.states if states and not _names_states(simulator) else ())]
     some = list(personas.values())[:20]
@@ -59,11 +71,10 @@ def plan_cost(
             )
     read = round(characters / 4 / max(1, len(some) * len(stimuli)) * replies)
     written = replies * ((400 if simulator.think else 110) + 20 * (len(asked) - 1))
-    endpoint = endpoint_of(simulator)
     cost: float | None = 0.0
     seconds = None
     if endpoint is not None:
-        written += replies * len(asked) * endpoint.reasoning_tokens
+        written += replies * len(asked) * thought_tokens(endpoint)
         cost = endpoint.price.cost(read, 0, written) if endpoint.price is not None else None
         seconds = replies * len(asked) * REQUEST_S / min(endpoint.concurrency, replies)
     coding = coder.estimate(stimuli, len(personas) * samples) if coder else Estimate()
@@ -255,6 +266,6 @@ def _flat(
     }
 
 
-def _names_states(simulator: Simulator) -> bool:
+def _names_states(simulator: Asked) -> bool:
     """Whether its reasoning names the states, so that no prompts are needed for them."""
     return simulator.think and simulator.card.method in ("humanlm-trace", "sft-think")
