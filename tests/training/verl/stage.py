@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,10 @@ def play(config: dict[str, Any], orders: dict[str, Any]) -> None:
                 seconds={"rollout": 0.1, "judge": 0.2},
                 raised=orders.get("raised", "") if step == orders.get("raises") else "",
             )
-            append_record(work.log / f"{slot % 2}.jsonl", record)
+            if (step, slot) == (2, 1) and orders.get("late"):
+                threading.Timer(1.0, append_record, (work.log / "late.jsonl", record)).start()
+            else:
+                append_record(work.log / f"{slot % 2}.jsonl", record)
         stopping = work.stop.exists() or (orders.get("waits") == step and _wait(work.stop))
         if stopping or step % trainer["save_freq"] == 0 or step == trainer["total_training_steps"]:
             folder = work.checkpoint(step) / "actor" / "huggingface"

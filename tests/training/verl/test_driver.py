@@ -66,6 +66,12 @@ def test_every_step_has_its_line_its_samples_and_its_checkpoint(run: Callable[..
     assert list((folder.path / "tensorboard").glob("events.*"))
 
 
+def test_a_line_that_comes_late_is_waited_for(run: Callable[..., Path]) -> None:
+    """A step's own line may be seen before that of a group which was judged on another node."""
+    rows = RunFolder(run({"late": True}, steps=3)).metrics()
+    assert [(row["step"], row["rollouts"]) for row in rows] == [(1, 12), (2, 12), (3, 12)]
+
+
 def test_down_for_long_enough_stops(run: Callable[..., Path], make_config: Make) -> None:
     """One good step between two bad ones starts the count anew; the last of three in a row is saved."""
     with pytest.raises(

@@ -3,10 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -262,16 +266,61 @@ def test_killed_and_resumed_is_the_whole_run(goals: Path, runs: Runs) -> None:
     assert all((ours[name] - expected[name]).abs().max() < 1e-3 for name in expected)
 
 
-def test_a_judge_that_is_down_ends_the_run_without_a_change(runs: Runs) -> None:
-    code, said = runs.run("down", judge="tests.training.verl.judges:Down", max_failed_steps=2, steps=9)
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """A Ray cluster that is there already, as on a cluster's head node."""
+    temp, port = tempfile.mkdtemp(prefix="hlt", dir="/tmp"), free_port()
+    shape = ["--num-cpus=16", "--num-gpus=1", "--object-store-memory=300000000"]
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--head",
+        "--block",
+        "--disable-usage-stats",
+        *shape,
+    ]
+    command += [f"--port={port}", f"--temp-dir={temp}", "--include-dashboard=false"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if "Ray runtime started" in line:
+                    break
+            yield f"127.0.0.1:{port}"
+        finally:
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            process.terminate()
+            for one in psutil.wait_procs(family, timeout=20)[1]:
+                one.kill()
+            shutil.rmtree(temp, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        return int(door.getsockname()[1])
+
+
+def test_a_judge_that_is_down_ends_the_run_without_a_change(runs: Runs, cluster: str) -> None:
+    """On a cluster that goes on when the run has ended, without a process of the run's."""
+    code, said = runs.run(
+        "down", "--ray-address", cluster, judge="tests.training.verl.judges:Down", max_failed_steps=2, steps=9
+    )
     assert code == 1
-    words = r"no group could be judged in \d steps in a row \(the judge says: no verdict.*; step \d is saved: go on with --resume"
+    words = (
+        r"no group could be judged in \d steps in a row \(the judge says: no verdict.*; step \d is saved: go on with"
+    )
     assert re.search(words, said), said
     rows = RunFolder(runs.folder / "down").metrics()
     assert 2 <= len(rows) < 6
     assert all(row["skipped"] and row["dropped_groups"] == 4 and row["reward"] is None for row in rows)
     start, now = weights(runs.model), weights(sorted((runs.folder / "down" / "checkpoints").glob("step-*"))[-1])
     assert all((start[name] == now[name]).all() for name in start)
+    assert_nothing_left(runs.folder / "down")
+    alive = subprocess.run(
+        [Path(sys.executable).with_name("ray"), "status", "--address", cluster], check=False, capture_output=True
+    )
+    assert alive.returncode == 0, alive.stderr
 
 
 def test_traces_are_credited_in_the_world(runs: Runs) -> None:

@@ -40,6 +40,8 @@ from humanlm.training.verl.validation import Validation
 from humanlm.training.verl.work import WorkFolder
 
 _SECONDS = 0.2
+_LATE = 90.0
+"""Seconds that a group's line may come after the step's."""
 
 
 def machine(config: TrainConfig, *, start: bool = True) -> Machine:
@@ -226,6 +228,7 @@ class _Follower:
         self._raised: GroupRecord | None = None
         self._steps, self._groups = Tail(self.work.steps), TailFolder(self.work.log)
         self._records: dict[tuple[int, bool], list[GroupRecord]] = {}
+        self._due: list[tuple[int, dict[str, Any], float]] = []
 
     def follow(self) -> str:
         """Until verl has ended."""
@@ -233,7 +236,7 @@ class _Follower:
         while True:
             code = self.child.code
             self._read()
-            if code is not None:
+            if code is not None and not self._due:
                 break
             if self.plan.interrupts.requested:
                 self._stop()
@@ -253,15 +256,24 @@ class _Follower:
         return self.trouble
 
     def _read(self) -> None:
-        data = list(read_steps(self._steps.lines()))  # first: what is logged of a group stands in its file by then
+        now = time.monotonic()
+        self._due += [(step, numbers, now) for step, numbers in read_steps(self._steps.lines())]
         for line in self._groups.lines():
             record = GroupRecord.model_validate_json(line)
             self._records.setdefault((record.step, record.validation), []).append(record)
             if record.raised and self._raised is None:
                 self._raised = record
                 self._stop()
-        for step, numbers in data:
+        while self._due and (self._whole(*self._due[0][:2]) or now - self._due[0][2] > _LATE):
+            step, numbers, _ = self._due.pop(0)
             self._step(step, numbers)
+
+    def _whole(self, step: int, numbers: dict[str, Any]) -> bool:
+        """Whether all groups of a step are known here: other nodes' lines may come late through a network's file system."""
+        known = len(self._records.get((step - 1, False), [])) >= self.plan.slots
+        if known and self.engine.validation and any(name.startswith("val-") for name in numbers):
+            return len(self._records.get((step, True), [])) >= len(self.engine.validation)
+        return known
 
     def _step(self, step: int, numbers: dict[str, Any]) -> None:
         """Writes a finished step; looks whether there should be another one."""
@@ -290,6 +302,7 @@ class _Follower:
                 "and look at the last lines of metrics.jsonl and samples.jsonl"
             )
             self.child.end()
+            self._due.clear()
             return
         row |= self.monitors.step(step - 1, judged)
         told = self.monitors.remember(row)
