@@ -233,6 +233,27 @@ def test_the_chat_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert ended.exit_code == 0
 
 
+def test_ctrl_c_stops_a_reply_and_not_the_chat(monkeypatch: pytest.MonkeyPatch):
+    broken = [True]
+
+    def once(ask: Ask) -> str:
+        if broken.pop():
+            raise KeyboardInterrupt
+        broken.append(False)
+        return counting(ask)
+
+    made = ScriptedSimulator(once)
+    monkeypatch.setattr(made, "stream", lambda *words, **options: iter([made.reply(*words, **options)]))
+    monkeypatch.setattr(Simulator, "load", lambda *words, **options: made)
+    broken.insert(0, False)
+    done = CliRunner().invoke(
+        cli, ["chat", "--model", "m", "--persona", "x"], input="Close it?\n/again\n/think\n/quit\n"
+    )
+    assert done.exit_code == 0, done.output
+    assert "(stopped: /again asks once more)" in done.output
+    assert "<stance>s0</stance>" in done.output
+
+
 def test_personas_are_read_from_all_that_holds_some(tmp_path: Path):
     (tmp_path / "a.json").write_text('{"x": "text", "y": {"interests": ["chess"]}}')
     (tmp_path / "b.jsonl").write_text('{"id": "x", "persona": "text"}\n{"user_id": 7, "values": ["peace"]}\n')

@@ -22,7 +22,7 @@ _HELP = """/states            what was on the person's mind at the last reply
 /again             another reply to the last message
 /cost              tokens so far, and dollars where the price is known
 /reset             begin anew
-/quit              leave (so does Ctrl-D)"""
+/quit              leave (so does Ctrl-D); Ctrl-C stops a reply"""
 
 
 class Chat:
@@ -243,5 +243,7 @@ def command(
         try:
             if not chat.hear(line):
                 return
+        except KeyboardInterrupt:  # stops this reply; at the prompt it ends the chat
+            console.print("\n(stopped: /again asks once more)", style="dim", highlight=False)
         except HumanLMError as error:
             console.print(str(error), style="red", highlight=False, markup=False)
