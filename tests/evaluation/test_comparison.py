@@ -175,3 +175,20 @@ def test_no_time_is_kept(tmp_path, folders, run_folder):
     compare(folders, tmp_path / "c", runs={"grpo": run_folder})
     keys = Counter(json.dumps(json.loads((tmp_path / "c" / "scores.json").read_text())).split('"'))
     assert not {"seconds", "time", "date"} & set(keys)
+
+
+def test_seeds_split_the_variance_and_checkpoints_are_no_seeds(tmp_path, examples):
+    def scored(name, *, seed, step):
+        simulator = FakeSimulator("humanlm", 0.5)
+        simulator.name = name
+        simulator.card = simulator.card.model_copy(update={"seed": seed, "step": step})
+        evaluate(simulator, examples, ShareJudge(), out=tmp_path / name, name=name, samples=2, anchors=False)
+        return tmp_path / name
+
+    first, second = scored("first", seed=0, step=200), scored("second", seed=1, step=200)
+    split = compare([first, second], tmp_path / "seeds").variance["humanlm"]
+    assert split.levels == {"seed": 2, "user": 10, "example": 30}
+    assert set(split.components) == {"seed", "user", "example", "sample"}
+    earlier = scored("earlier", seed=1, step=50)
+    assert compare([first, earlier], tmp_path / "steps").variance == {}
+    assert set(compare([first, second, earlier], tmp_path / "all").variance) == {"humanlm, step 200"}

@@ -9,7 +9,7 @@ from humanlm.evaluation.explain import explain
 from humanlm.evaluation.planning import plan_size
 from humanlm.evaluation.runs import evaluate
 from humanlm.evaluation.sources import read_outputs
-from humanlm.evaluation.suite import Suite, compare
+from humanlm.evaluation.suite import Suite, compare, joint_cost
 from humanlm.reading import write_examples
 from humanlm.simulation import Simulator
 from tests.evaluation.fakes import FakeSimulator, ShareJudge
@@ -126,6 +126,34 @@ def test_a_second_judge_and_joint_judging(tmp_path, folders, examples, humanlm):
     assert again.groups == 0  # the verdicts were kept
     with pytest.raises(UsageError, match="both sets of evaluations were judged by"):
         compare([folders / "base", folders / "grpo"], tmp_path / "d", second=[folders / "base", folders / "grpo"])
+
+
+def test_joint_judging_says_what_it_costs_and_keeps_to_a_limit(tmp_path, folders, humanlm):  # noqa: F811
+    both = (folders / "base", folders / "humanlm")
+    words = ("compare", *both, "--out", tmp_path / "c", "--joint", "--judge", "vllm/m")
+    code, out, err = humanlm(*words, "--dry-run")
+    assert (code, err) == (0, "")
+    assert "30 examples to judge side by side (vllm/m)\n  judge: 30 requests" in out
+    assert json.loads(humanlm(*words, "--dry-run", "--limit", 4, "--json")[1])["judge_cost"]["calls"] == 4
+    assert not (tmp_path / "c").exists()
+    assert humanlm("compare", *both, "--out", tmp_path / "c", "--limit", 4)[0] == 2
+    judge = Stern()
+    found = compare(both, tmp_path / "c", joint=judge, limit=4)
+    assert found.joint.scores["base"].n == judge.groups == 4
+    assert "for 4 examples" in (tmp_path / "c" / "report.md").read_text()
+    assert joint_cost(both, tmp_path / "c", Stern()).examples == 26
+    again = Stern()
+    assert compare(both, tmp_path / "c", joint=again, limit=6).joint.scores["base"].n == 6
+    assert again.groups == 2
+
+
+def test_a_second_judge_of_other_examples_is_refused(tmp_path, folders, examples):
+    """It used to be left out without a word."""
+    for name in ("base", "humanlm"):
+        evaluate(FakeSimulator(name, 0.5), examples[:9], Stern(), out=tmp_path / name, source="another")
+    both = [tmp_path / "base", tmp_path / "humanlm"]
+    with pytest.raises(UsageError, match="the second judge saw other examples"):
+        compare([folders / "base", folders / "humanlm"], tmp_path / "c", second=both)
 
 
 def test_several_datasets_make_table_one(tmp_path, folders, examples):

@@ -1,18 +1,20 @@
 """`humanlm compare`: simulators side by side, with intervals."""
 
+import json
 from pathlib import Path
 
 import click
 
-from humanlm.cli.options import JUDGE_HELP, judge_cost_options
+from humanlm.cli.options import JUDGE_HELP, cost_words, judge_cost_options
 from humanlm.errors import UsageError
 from humanlm.evaluation.comparison import Comparison
+from humanlm.evaluation.joint import JointCost
 from humanlm.evaluation.page import picture
 from humanlm.evaluation.scores import SCORES, sorted_json
-from humanlm.evaluation.suite import compare
+from humanlm.evaluation.suite import compare, joint_cost
 from humanlm.evaluation.wording import comparison_headline, interval, number, p_words, suite_headline
 from humanlm.files import claim_folder
-from humanlm.judging import open_judge
+from humanlm.judging import Judge, open_judge
 from humanlm.llm import SpendLimits
 from humanlm.metrics.significance import Method
 
@@ -42,6 +44,8 @@ from humanlm.metrics.significance import Method
 @click.option("--joint", is_flag=True, help="Judge all simulators' replies to each example in one blinded group.")
 @click.option("--judge", "judge_names", multiple=True, help=f"For --joint: {JUDGE_HELP}")
 @judge_cost_options
+@click.option("--limit", type=click.IntRange(min=1), help="For --joint: judge at most this many examples of a dataset.")
+@click.option("--dry-run", is_flag=True, help="For --joint: say what it would cost, ask and write nothing.")
 @click.option("--force", is_flag=True, help="Compare although data, judge or prompts differ; the page says so.")
 @click.option(
     "--picture", "drawing", type=click.Path(path_type=Path), help="Also write the main figure to this .svg file."
@@ -62,6 +66,8 @@ def command(
     judge_repeats: int | None,
     max_cost: float | None,
     max_calls: int | None,
+    limit: int | None,
+    dry_run: bool,
     force: bool,
     drawing: Path | None,
     resume: bool,
@@ -77,20 +83,35 @@ def command(
         raise UsageError("--joint needs a judge: add --judge, e.g. --judge openai/gpt-5-mini")
     if judge_names and not joint:
         raise UsageError("--judge is for --joint: without it the evaluations' own verdicts are compared")
+    if not joint and (dry_run or limit is not None):
+        raise UsageError("--dry-run and --limit are for --joint: without it nothing is asked and nothing costs")
+    if dry_run:
+        judge = open_judge(judge_names, url=judge_url, limits=SpendLimits(max_calls=0), repeats=judge_repeats or 1)
+        return _show(joint_cost(dirs, out, judge, limit=limit), judge, as_json=as_json)
     claim_folder(out, overwrite=overwrite, resume=resume)
     if overwrite and not resume:
         for file in out.glob("joint*.jsonl"):
             file.unlink()
-    judge = None
+    joint_judge = None
     if joint:
-        judge = open_judge(
+        joint_judge = open_judge(
             judge_names,
             url=judge_url,
             ledger=out / "ledger.sqlite",
             limits=SpendLimits(max_cost=max_cost, max_calls=max_calls),
             repeats=judge_repeats or 1,
         )
-    found = compare(dirs, out, baseline=baseline, runs=_named(runs), force=force, test=test, second=second, joint=judge)
+    found = compare(
+        dirs,
+        out,
+        baseline=baseline,
+        runs=_named(runs),
+        force=force,
+        test=test,
+        second=second,
+        joint=joint_judge,
+        limit=limit,
+    )
     if drawing is not None:
         if not isinstance(found, Comparison):
             raise UsageError("--picture draws one dataset: compare each by itself")
@@ -106,6 +127,17 @@ def command(
             click.echo(f"{data}:")
             _tell(comparison)
     click.echo(f"{out / SCORES}\n{out / 'report.html'}")
+    return 0
+
+
+def _show(cost: JointCost, judge: Judge, *, as_json: bool) -> int:
+    if as_json:
+        click.echo(json.dumps({"examples": cost.examples, "judge": judge.name, "judge_cost": cost.judge.model_dump()}))
+        return 0
+    click.echo(f"{cost.examples:,} examples to judge side by side ({judge.name})")
+    if cost.judge.calls:
+        click.echo(f"  judge: {cost_words(cost.judge)}")
+    click.echo("  nothing was asked or written")
     return 0
 
 

@@ -95,6 +95,7 @@ def compare_evaluations(
     second: Sequence[Evaluation] = (),
     joint: Judge | None = None,
     joint_file: Path | None = None,
+    limit: int | None = None,
 ) -> Comparison:
     """Compares evaluations of one dataset that have been read.
 
@@ -106,6 +107,7 @@ def compare_evaluations(
         second: The same replies judged by another judge.
         joint: Judges all simulators' replies to an example in one group.
         joint_file: Where these verdicts are kept, so that an interrupted comparison goes on.
+        limit: At most so many examples are judged in one group.
 
     Raises:
         UsageError: They cannot be compared, or there is no such baseline.
@@ -146,7 +148,7 @@ def compare_evaluations(
         test=test,
         leader=max(scored, key=lambda name: scored[name]) if scored else None,
         budgets={item.name: _counts(item.run.budget()) for item in evaluations if item.run is not None},
-        joint=judge_jointly(evaluations, joint, joint_file) if joint is not None else None,
+        joint=judge_jointly(evaluations, joint, joint_file, limit) if joint is not None else None,
         reliability=compare_judges(evaluations, second) if second else None,
         variance=_variance(evaluations),
         notes=(*(f"Compared by force although {obstacle}." for obstacle in obstacles), *_cautions(evaluations)),
@@ -204,12 +206,12 @@ def _corrected(differences: Mapping[str, Difference]) -> dict[str, Difference]:
 
 
 def _variance(evaluations: Sequence[Evaluation]) -> dict[str, VarianceSplit]:
-    """Of each method that was evaluated with several seeds."""
-    methods: dict[str, list[Evaluation]] = {}
+    """Of each method that was evaluated with several seeds, after as many updates: checkpoints of one run are no seeds."""
+    methods: dict[tuple[str, int], list[Evaluation]] = {}
     for item in evaluations:
-        methods.setdefault(item.scores.method, []).append(item)
+        methods.setdefault((item.scores.method, item.scores.step), []).append(item)
     found: dict[str, VarianceSplit] = {}
-    for method, items in methods.items():
+    for (method, step), items in methods.items():
         if len({(item.scores.model_seed, item.scores.seed) for item in items}) < 2:
             continue
         rows = [
@@ -220,7 +222,8 @@ def _variance(evaluations: Sequence[Evaluation]) -> dict[str, VarianceSplit]:
         ]
         values, seeds, users, examples = (list(column) for column in zip(*rows, strict=True)) if rows else ([],) * 4
         factors: dict[str, list[str]] = {"seed": seeds, "user": users, "example": examples}
-        found[method] = split_variance(values, factors)
+        name = method if [key for key, _ in methods].count(method) == 1 else f"{method}, step {step}"
+        found[name] = split_variance(values, factors)
     return found
 
 

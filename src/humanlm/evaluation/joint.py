@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,6 +16,7 @@ from humanlm.evaluation.records import Part, Record
 from humanlm.example import Example
 from humanlm.files import write_whole
 from humanlm.judging import Group, Judge, Verdict
+from humanlm.judging.base import Estimate as Cost
 from humanlm.metrics.intervals import Estimate, estimate
 from humanlm.metrics.significance import holm, paired_test
 from humanlm.states import RESPONSE
@@ -56,7 +58,29 @@ class _Row(BaseModel):
     failed: str = ""
 
 
-def judge_jointly(evaluations: Sequence[Evaluation], judge: Judge, file: Path | None = None) -> Joint:
+class JointCost(NamedTuple):
+    """What joint judging would take.
+
+    Attributes:
+        examples: Groups that are not judged yet.
+        judge: What they would take at most.
+    """
+
+    examples: int
+    judge: Cost
+
+
+def joint_cost_of(
+    evaluations: Sequence[Evaluation], judge: Judge, file: Path | None = None, limit: int | None = None
+) -> JointCost:
+    """What :func:`judge_jointly` would take, without asking."""
+    _, todo = _sorted(evaluations, judge, file, limit)
+    return JointCost(len(todo), judge.estimate([_group(example, records) for example, _, records in todo]))
+
+
+def judge_jointly(
+    evaluations: Sequence[Evaluation], judge: Judge, file: Path | None = None, limit: int | None = None
+) -> Joint:
     """Judges, for each example, the first reply of every simulator at its headline temperature in one group.
 
     The judge sees no names: a language model gets the replies under opaque ids in an order drawn from their content, and equal
@@ -66,26 +90,16 @@ def judge_jointly(evaluations: Sequence[Evaluation], judge: Judge, file: Path | 
         evaluations: Of the same examples.
         judge: Who judges.
         file: Where verdicts are kept line by line; those there of the same replies and judge are not asked again.
+        limit: Judge at most so many examples.
 
     Raises:
         SpendLimitReached: A limit was reached; what was judged is in the file.
     """
-    kept = {(row.id, row.content): row for row in _read(file) if row.judge == judge.name and not row.failed}
-    todo: list[tuple[Example, str, list[Record]]] = []
-    rows: dict[str, _Row] = {}
-    for example, records in _groups(evaluations):
-        content = hashlib.sha256(json.dumps([record.text for record in records]).encode()).hexdigest()[:16]
-        if (row := kept.get((example.id, content))) is not None and set(row.verdicts) == {i.name for i in evaluations}:
-            rows[example.id] = row
-        elif judge.covers(example, RESPONSE):
-            todo.append((example, content, records))
+    rows, todo = _sorted(evaluations, judge, file, limit)
     names = [item.name for item in evaluations]
     for start in range(0, len(todo), BATCH):
         part = todo[start : start + BATCH]
-        groups = [
-            Group(example=example, target=RESPONSE, replies=tuple(record.reply for record in records))
-            for example, _, records in part
-        ]
+        groups = [_group(example, records) for example, _, records in part]
         for (example, content, _), answer in zip(part, judge.judge_all(groups), strict=True):
             failed = " ".join(str(answer).split()) if isinstance(answer, JudgeError) else ""
             verdicts = {} if isinstance(answer, JudgeError) else dict(zip(names, answer, strict=True))
@@ -94,6 +108,33 @@ def judge_jointly(evaluations: Sequence[Evaluation], judge: Judge, file: Path | 
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, "".join(row.model_dump_json(exclude_defaults=True) + "\n" for row in rows.values()))
     return _joint(evaluations, judge.name, rows)
+
+
+_Todo = list[tuple[Example, str, list[Record]]]
+"""Examples to be judged, with a digest of their replies."""
+
+
+def _sorted(
+    evaluations: Sequence[Evaluation], judge: Judge, file: Path | None, limit: int | None
+) -> tuple[dict[str, _Row], _Todo]:
+    """What is judged already, and what is not."""
+    kept = {(row.id, row.content): row for row in _read(file) if row.judge == judge.name and not row.failed}
+    names = {item.name for item in evaluations}
+    rows: dict[str, _Row] = {}
+    todo: _Todo = []
+    for example, records in _groups(evaluations):
+        if limit is not None and len(rows) + len(todo) >= limit:
+            break
+        content = hashlib.sha256(json.dumps([record.text for record in records]).encode()).hexdigest()[:16]
+        if (row := kept.get((example.id, content))) is not None and set(row.verdicts) == names:
+            rows[example.id] = row
+        elif judge.covers(example, RESPONSE):
+            todo.append((example, content, records))
+    return rows, todo
+
+
+def _group(example: Example, records: Sequence[Record]) -> Group:
+    return Group(example=example, target=RESPONSE, replies=tuple(record.reply for record in records))
 
 
 def _groups(evaluations: Sequence[Evaluation]) -> list[tuple[Example, list[Record]]]:

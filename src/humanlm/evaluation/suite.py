@@ -1,5 +1,6 @@
 """Comparing evaluations, over one dataset or several: the paper's first table, methods by datasets."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,10 +8,12 @@ from pydantic import BaseModel, ConfigDict
 
 from humanlm.errors import UsageError
 from humanlm.evaluation.comparison import BASELINES, JOINT, SAMPLES, Comparison, compare_evaluations
+from humanlm.evaluation.joint import JointCost, joint_cost_of
 from humanlm.evaluation.opening import Evaluation, name_evaluations, open_evaluations
 from humanlm.evaluation.scores import SCORES, sorted_json
 from humanlm.files import write_whole
 from humanlm.judging import Judge
+from humanlm.judging.base import Estimate as Cost
 from humanlm.metrics.intervals import DIGITS, Estimate
 from humanlm.metrics.significance import Method
 
@@ -58,6 +61,7 @@ def compare(
     test: Method = "permutation",
     second: Sequence[str | Path] = (),
     joint: Judge | None = None,
+    limit: int | None = None,
 ) -> Comparison | Suite:
     """Compares evaluated simulators, into ``OUT``: ``scores.json``, ``report.html``, ``report.md``, ``samples.jsonl``.
 
@@ -71,6 +75,7 @@ def compare(
         test: Which paired test gives the p-values: ``permutation`` or ``wilcoxon``, both over users and two-sided.
         second: The same simulators' evaluations under another judge, to see whether it agrees.
         joint: Judges all simulators' replies to one example in one blinded group; its verdicts are kept in ``OUT/joint.jsonl``.
+        limit: Judge at most this many examples of each dataset jointly.
 
     Returns:
         The comparison; of several datasets the suite of them.
@@ -80,12 +85,14 @@ def compare(
     """
     from humanlm.evaluation.page import write_reports
 
-    if len(dirs) < 2:
-        raise UsageError(
-            "nothing to compare: give two or more folders of `humanlm evaluate` (one alone: `humanlm report`)"
-        )
-    groups = by_dataset(open_evaluations(dirs, runs, unique=False))
+    groups = _opened(dirs, runs)
     seconds = by_dataset(open_evaluations(second, unique=False)) if second else {}
+    for items in seconds.values():
+        if not any(_same_data(items, group) for group in groups.values()):
+            raise UsageError(
+                f"{items[0].folder}: the second judge saw other examples than {', '.join(map(str, dirs))}: re-score these with "
+                "`humanlm evaluate --generations`"
+            )
     folder = Path(out)
     found: dict[str, Comparison] = {}
     named: dict[str, list[Evaluation]] = {}
@@ -99,7 +106,8 @@ def compare(
             test=test,
             second=name_evaluations(others, {}),
             joint=joint,
-            joint_file=folder / (JOINT if len(groups) == 1 else f"joint-{dataset}.jsonl"),
+            joint_file=_joint_file(folder, dataset, groups),
+            limit=limit,
         )
     folder.mkdir(parents=True, exist_ok=True)
     if len(found) == 1:  # a single dataset needs no name
@@ -108,6 +116,35 @@ def compare(
     write_whole(folder / SCORES, sorted_json(result))
     write_reports(folder / "report.html", named, found, samples=folder / SAMPLES)
     return result
+
+
+def joint_cost(dirs: Sequence[str | Path], out: str | Path, judge: Judge, *, limit: int | None = None) -> JointCost:
+    """What judging jointly would take at most, less what ``OUT`` holds already; nothing is asked.
+
+    Raises:
+        UsageError: As :func:`compare`.
+    """
+    groups = _opened(dirs, None)
+    cost = JointCost(0, Cost())
+    for dataset, group in groups.items():
+        more = joint_cost_of(group, judge, _joint_file(Path(out), dataset, groups), limit)
+        cost = JointCost(cost.examples + more.examples, cost.judge.plus(more.judge))
+    return cost
+
+
+def _opened(dirs: Sequence[str | Path], runs: Mapping[str, str | Path] | None) -> dict[str, list[Evaluation]]:
+    if len(dirs) < 2:
+        raise UsageError(
+            "nothing to compare: give two or more folders of `humanlm evaluate` (one alone: `humanlm report`)"
+        )
+    return by_dataset(open_evaluations(dirs, runs, unique=False))
+
+
+def _joint_file(folder: Path, dataset: str, groups: Mapping[str, Sequence[Evaluation]]) -> Path:
+    if len(groups) == 1:
+        return folder / JOINT
+    plain = re.sub(r"[^\w.-]+", "-", dataset)  # a name may be a path, where two datasets end alike
+    return folder / f"joint-{plain}.jsonl"
 
 
 def _same_data(ours: Sequence[Evaluation], theirs: Sequence[Evaluation]) -> bool:

@@ -9,7 +9,7 @@ from humanlm.evaluation.opening import Evaluation
 from humanlm.evaluation.reliability import Reliability
 from humanlm.evaluation.suite import Table as SuiteTable
 from humanlm.evaluation.tables import DASH, EMPTY, Cell, Table, TableRow, in_order, of, percent, strongest
-from humanlm.evaluation.wording import number, p_words
+from humanlm.evaluation.wording import count, number, p_words
 from humanlm.judging.panel import Agreement
 from humanlm.metrics.intervals import Estimate
 
@@ -76,7 +76,8 @@ def joint_table(joint: Joint, colours: Mapping[str, int]) -> Table:
         for place, name in enumerate(joint.scores)
     ]  # fmt: skip
     caption = (
-        f"{joint.judge} saw the replies of all simulators to one example together, without names and in random order. "
+        f"{joint.judge} saw the replies of all simulators to one example together, without names and in random order, "
+        f"for {count(max((found.n for found in joint.scores.values()), default=0), 'example')}. "
         "Won: share of examples with the best reply, ties shared. p: against the leader, paired over users, Holm."
     )
     return Table("Judged side by side", ("response alignment", "won", "against the leader"), tuple(rows), caption)
