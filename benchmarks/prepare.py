@@ -4,7 +4,8 @@
 
 Each row count is prepared twice with extractive personas: without and with the near-duplicate audit. Measured are wall and CPU
 seconds of all processes, and the largest sum of their resident memory, sampled every 0.2 s. The texts are made of an English-like
-vocabulary of 20,000 words drawn by Zipf's law: zstd makes about a third of them, as it does of real text.
+vocabulary of 20,000 words drawn by Zipf's law: zstd packs them to two fifths.
+Runs of other sizes in the results stay there; --note says under what conditions these were measured.
 """
 
 import argparse
@@ -128,13 +129,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "prepare.json")
     parser.add_argument("--keep", action="store_true", help="Keep the raw records for another run.")
+    parser.add_argument("--near", choices=["both", "yes", "no"], default="both", help="With the near-duplicate audit.")
+    parser.add_argument("--note", default="", help="Kept with the results: what else the machine did.")
     options = parser.parse_args()
     results = []
     for rows in options.rows:
         raw = options.out / f"raw-{rows}"
         if not raw.exists():
             generate(raw, rows)
-        for near in (False, True):
+        for near in {"both": (False, True), "yes": (True,), "no": (False,)}[options.near]:
             data = options.out / "data"
             shutil.rmtree(data, ignore_errors=True)
             words = [sys.executable, "-m", "humanlm", "prepare", str(raw), "--out", str(data), "--workers"]
@@ -146,12 +149,19 @@ def main() -> None:
                 "output_gb": round(sum(f.stat().st_size for f in data.glob("*.parquet")) / 1e9, 2),
             }
             row |= {"rows_per_cpu_s": round(rows / row["cpu_s"])}
+            row |= {"note": options.note} if options.note else {}
             results.append(row)
             print(row, flush=True)
             shutil.rmtree(data)
         if not options.keep:
             shutil.rmtree(raw)
     machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "workers": options.workers}
+    if options.results.exists():
+        new = {(row["rows"], row["near"]) for row in results}
+        results += [
+            row for row in json.loads(options.results.read_text())["runs"] if (row["rows"], row["near"]) not in new
+        ]
+    results.sort(key=lambda row: (row["rows"], row["near"]))
     options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.write_text(
         json.dumps({"machine": machine, "row_bytes": ROW_BYTES, "runs": results}, indent=1) + "\n"

@@ -34,6 +34,10 @@ VERBS = {
 """Every verb with the line that stands in the overview: the overview must not import the verbs."""
 
 
+_EXTRAS = {"collect": "collect", "prepare": "prepare", "audit": "prepare"}
+"""Verbs that need libraries beyond the base, and the extra that has them."""
+
+
 class _Verbs(click.Group):
     """Finds a verb's module by name; `humanlm --help` imports none of them."""
 
@@ -98,6 +102,11 @@ def _run(words: list[str], *, debug: bool) -> int:
         return _fail(f"{error.format_message()}{where}", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _fail("stopped", 130)
+    except ModuleNotFoundError as error:
+        extra = next((_EXTRAS[word] for word in words if word in _EXTRAS), None)
+        if debug or extra is None or not error.name or error.name.startswith("humanlm"):
+            raise
+        return _fail(f"this needs the package {error.name}: pip install 'humanlm[{extra}]'", 2)
     except OSError as error:
         if debug:
             raise

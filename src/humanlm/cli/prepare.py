@@ -1,5 +1,6 @@
 """`humanlm prepare`: a dataset of examples from a raw folder."""
 
+import importlib
 import json
 import os
 import sys
@@ -83,6 +84,8 @@ def command(raw: Path, out: Path, as_json: bool, dry_run: bool, **options: Any) 
     Builds examples, filters and splits them, makes personas that give nothing away, replaces names, audits the result and
     writes it with a card. A leak into val or test is an error: no dataset appears.
     """
+    for library in ("ahocorasick_rs", "rensa"):
+        importlib.import_module(library)  # if it is missing, it is now that this is said
     workers = options.pop("workers") or min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
     key, resume, overwrite = options.pop("key"), options.pop("resume"), options.pop("overwrite")
     limits = SpendLimits(max_cost=options.pop("max_cost"), max_calls=options.pop("max_calls"))

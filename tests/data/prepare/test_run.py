@@ -1,6 +1,7 @@
 """From raw records to a dataset, whole."""
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -276,6 +277,18 @@ def test_the_verbs(tmp_path: Path) -> None:
     free = run.invoke(cli, ["prepare", str(raw), "--out", str(tmp_path / "x"), "--dry-run"], catch_exceptions=False)
     assert "costs nothing" in free.output
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("library", ["rensa", "ahocorasick_rs"])
+def test_a_missing_library_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], library: str
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(SystemExit) as stop:
+        main(["prepare", str(write_raw(tmp_path / "raw", town())), "--out", str(tmp_path / "data")])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == f"humanlm: this needs the package {library}: pip install 'humanlm[prepare]'\n"
+    assert not (tmp_path / "data").exists()
 
 
 def test_an_incomplete_collection_is_said(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The last stage: files in their places, held-out examples that leaked left out, figures counted."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,11 @@ def split_files(work: Work, buckets: int) -> dict[str, list[Path]]:
 
 
 def assemble(
-    work: Work, out: Path, reports: Sequence[Mapping[str, Any]], leaked: Mapping[str, Sequence[str]]
+    work: Work,
+    out: Path,
+    reports: Sequence[Mapping[str, Any]],
+    leaked: Mapping[str, Sequence[str]],
+    run: Callable[[Callable[..., Any], Sequence[Any]], Iterator[Any]],
 ) -> dict[str, dict[str, int]]:
     """Puts the splits into the dataset's folder; can be repeated if it was stopped.
 
@@ -61,6 +65,7 @@ def assemble(
         out: The dataset.
         reports: What each bucket wrote.
         leaked: Ids to leave out of held-out splits.
+        run: Runs a function over jobs, perhaps in several processes.
 
     Returns:
         Rows, turns and characters of each split.
@@ -72,17 +77,21 @@ def assemble(
         source = work.file("train", bucket, "parquet")
         if source.exists():
             source.replace(out / name)
-    for split in HELD:
-        file = work.file(f"sums-{split}", 0, "json")
-        if not file.exists():
-            kept = _merge(
-                [work.file(split, bucket, "parquet") for bucket in range(len(reports))],
-                out / f"{split}.parquet",
-                leaked[split],
-            )
-            with appearing_whole(file) as part:
-                part.write_text(json.dumps(kept))
-        sums[split] = json.loads(file.read_text())
+    longest_first = tuple(reversed(HELD))
+    jobs = [(work, split, len(reports), out / f"{split}.parquet", tuple(leaked[split])) for split in longest_first]
+    found = dict(zip(longest_first, run(_held_out, jobs), strict=True))
+    return sums | {split: found[split] for split in HELD}
+
+
+def _held_out(job: tuple[Work, str, int, Path, tuple[str, ...]]) -> dict[str, int]:
+    """Makes the file of a held-out split, unless it is there, and says what it holds."""
+    work, split, buckets, target, leaked = job
+    file = work.file(f"sums-{split}", 0, "json")
+    if not file.exists():
+        kept = _merge([work.file(split, bucket, "parquet") for bucket in range(buckets)], target, leaked)
+        with appearing_whole(file) as part:
+            part.write_text(json.dumps(kept))
+    sums: dict[str, int] = json.loads(file.read_text())
     return sums
 
 
@@ -138,7 +147,11 @@ def _figures(users: int, posts: int, sums: Mapping[str, int]) -> Figures:
 
 
 def write_provenance(work: Work, buckets: int, out: Path) -> None:
-    """All personas, with the ids of the responses they were made of."""
+    """All personas, with the ids of the responses they were made of; taken over if the audit has made the file already."""
+    made = work.folder / "personas.parquet"
+    if made.exists() and out != work.folder:
+        made.replace(out / made.name)
+        return
     schema = PERSONAS.remove(0)
     with appearing_whole(out / "personas.parquet") as part, pq.ParquetWriter(part, schema, compression="zstd") as file:
         for bucket in range(buckets):
@@ -154,15 +167,15 @@ def write_mapping(work: Work, pieces: int, folder: Path) -> None:
     with appearing_whole(target) as part, pq.ParquetWriter(part, schema, compression="zstd") as file:
         for piece in range(pieces):
             table = pq.read_table(work.file("mapping", piece, "parquet"))
-            marks = table["pseudonym"].to_pylist()
-            kinds = table["kind"].to_pylist()
-            fresh = []
-            for kind, mark in zip(kinds, marks, strict=True):
-                new = kind == "id" or mark not in seen
-                fresh.append(new)
-                if kind != "id" and new:
+            again = np.asarray(pc.not_equal(table["kind"], "id"))  # users and threads stand in several pieces
+            fresh = ~again
+            rows = np.flatnonzero(again)
+            marks = table["pseudonym"].take(pa.array(rows)).to_pylist()
+            for row, mark in zip(rows.tolist(), marks, strict=True):
+                if mark not in seen:
                     seen.add(mark)
-            file.write_table(table.filter(pa.array(fresh, pa.bool_())))
+                    fresh[row] = True
+            file.write_table(table.filter(pa.array(fresh)))
         part.chmod(0o600)
 
 

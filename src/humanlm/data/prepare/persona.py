@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from heapq import nsmallest
 from statistics import median
+from string import ascii_uppercase
 
 from humanlm.data.prepare.history import Past
 
 VERSION = "extractive-1"
 _READ_CHARS = 800
 _WORD = re.compile(r"\w{4,}")
+_ASCII_CAPITALS = ascii_uppercase.encode()
 _SPACES = "".join(letter if letter.isalnum() or letter == "_" else " " for letter in map(chr, range(128)))
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
 _COMMON_TEXT = """
@@ -70,7 +72,7 @@ def _manner(texts: Sequence[str]) -> list[str]:
         traits.append("often uses exclamation marks")
     if sum("\n\n" in text for text in texts) * 2 >= count:
         traits.append("writes in paragraphs")
-    if sum(map(str.isupper, some)) / max(1, len(some)) > 0.3:
+    if _capitals(some) / max(1, len(some)) > 0.3:
         traits.append("writes much in capital letters")
     elif whole.islower():
         traits.append("writes without capital letters")
@@ -79,6 +81,12 @@ def _manner(texts: Sequence[str]) -> list[str]:
     if sum(text.lstrip()[:2] in ("I ", "I'") for text in texts) * 3 >= count:
         traits.append("often begins with I")
     return traits
+
+
+def _capitals(text: str) -> int:
+    if text.isascii():
+        return len(text) - len(text.encode().translate(None, _ASCII_CAPITALS))
+    return sum(map(str.isupper, text))
 
 
 def _quotes(texts: Sequence[str]) -> list[str]:

@@ -119,17 +119,12 @@ def prepare(
         personas, failed = steps.personas(Ledger(private_folder(out) / "ledger.sqlite"), limits)
         reports = steps.write()
         audited, gate = steps.audit()
+        leaked = {split: sorted(names) for split, names in audited.leaked.items()}
+        write_whole(out / "audit.json", gate.model_dump_json(indent=1) + "\n")
+        if not gate.passed:
+            raise _refusal(out, gate)
+        sums = last.assemble(work, out, reports, leaked, pool.map)
     buckets, pieces = layout.buckets, len(layout.pieces)
-    leaked = {split: sorted(names) for split, names in audited.leaked.items()}
-    write_whole(out / "audit.json", gate.model_dump_json(indent=1) + "\n")
-    if not gate.passed:
-        bad = "; ".join(f"{item.check}: {item.count:,} {item.what}" for item in gate.findings if item.level == "error")
-        names = " ".join(f"--allow {item.check}" for item in gate.findings if item.level == "error")
-        raise DataError(
-            f"{out}: the audit found leaks ({bad}; ids in {out / 'audit.json'}): change the settings, "
-            f"or go on with --resume {names}"
-        )
-    sums = last.assemble(work, out, reports, leaked)
     if config.uses_history:
         last.write_provenance(work, buckets, out)
     if not config.keep_names:
@@ -156,6 +151,15 @@ def prepare(
     shutil.rmtree(work.folder)
     logger.info("%s: %d records, %d examples", out, summary.records, summary.figures["all"].responses)
     return summary
+
+
+def _refusal(out: Path, gate: Audit) -> DataError:
+    bad = "; ".join(f"{item.check}: {item.count:,} {item.what}" for item in gate.findings if item.level == "error")
+    names = " ".join(f"--allow {item.check}" for item in gate.findings if item.level == "error")
+    return DataError(
+        f"{out}: the audit found leaks ({bad}; ids in {out / 'audit.json'}): change the settings, "
+        f"or go on with --resume {names}"
+    )
 
 
 def _claim(out: Path, mark: str, *, resume: bool, overwrite: bool) -> Prepared | None:
