@@ -40,6 +40,10 @@ def test_the_task_runs_through_the_entry_point_and_its_log_opens(tmp_path, examp
     }
     assert {"response_alignment", "right_form", "length_ratio", "assistant_voice"} <= set(scores)
     assert set(scores["response_alignment"]) == {"mean", "stderr"}
+    real = [len(row.response.split()) for row in (first, second)]
+    assert scores["length_ratio"] == {
+        "ratio_of_sums": pytest.approx((real[0] + 5) / sum(real))
+    }  # the first, and five words
     by_id = {sample.id: sample for sample in log.samples}
     assert by_id[first.id].scores["right_form"].value == 1.0
     assert by_id[first.id].scores["response_alignment"].value == 1.0

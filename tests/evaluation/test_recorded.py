@@ -176,6 +176,10 @@ def test_several_datasets_make_table_one(tmp_path, folders, examples):
     page = (tmp_path / "c" / "report.html").read_text()
     assert "Response alignment by dataset" in page
     assert "gain over the best baseline" in page
+    assert found.table.anchors["truth"]["second"].mean == 1.0
+    overview = page.partition("Response alignment by dataset")[2].partition("</table>")[0]
+    assert "the real reply itself" in overview
+    assert "another user’s reply" in overview
     assert "| gain over the best baseline |" in (tmp_path / "c" / "report.md").read_text().replace("*", "")
     rows = [json.loads(line) for line in (tmp_path / "c" / "samples.jsonl").read_text().splitlines()]
     assert {row["data"] for row in rows} == {"first", "second"}

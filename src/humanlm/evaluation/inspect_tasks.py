@@ -9,7 +9,7 @@ try:
     from inspect_ai import Task, task
     from inspect_ai.dataset import MemoryDataset, Sample
     from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig
-    from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
+    from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, Value, mean, metric, scorer, stderr
     from inspect_ai.solver import TaskState, generate
 except ImportError as error:
     raise ImportError("the Inspect tasks need Inspect AI: pip install 'humanlm[inspect]'") from error
@@ -30,6 +30,7 @@ __all__ = ["humanual", *(f"humanual_{name}" for name in ("book", "chat", "email"
 
 PAPER_TEMPERATURE = 0.4
 _EXAMPLE = "example"
+_REAL_WORDS = "real_words"
 
 
 def _sample(example: Example, prompts: Prompts) -> Sample:
@@ -97,13 +98,26 @@ def right_form(prompts: Prompts) -> Scorer:
     return score
 
 
-@scorer(metrics=[mean()])
+@metric
+def ratio_of_sums() -> Metric:
+    """All words by all real ones, as in ``humanlm evaluate``: a mean of ratios would be ruled by the shortest real replies."""
+
+    def ratio(scores: list[SampleScore]) -> Value:
+        real = sum(int((item.score.metadata or {}).get(_REAL_WORDS, 0)) for item in scores)
+        said: float = sum(item.score.as_float() for item in scores)
+        return said / max(1, real)
+
+    return ratio
+
+
+@scorer(metrics=[ratio_of_sums()])
 def length_ratio(prompts: Prompts) -> Scorer:
-    """Words of the reply by words of the real one."""
+    """Words of the replies by words of the real ones; of a sample, its words."""
 
     async def score(state: TaskState, target: Target) -> Score:
         example, reply = _reply(state, prompts)
-        return Score(value=word_count(reply.text) / max(1, word_count(example.response)), answer=reply.text)
+        real = word_count(example.response)
+        return Score(value=word_count(reply.text), answer=reply.text, metadata={_REAL_WORDS: real})
 
     return score
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from humanlm.errors import UsageError
 from humanlm.evaluation.comparison import BASELINES, JOINT, SAMPLES, Comparison, compare_evaluations
@@ -24,6 +24,7 @@ class Table(BaseModel):
     Attributes:
         datasets: The columns.
         cells: By method and dataset.
+        anchors: By anchor (``truth``, ``other_user``) and dataset, what the judge gives texts of real people.
         average: By method, the mean over the datasets; None if it was not measured on all of them.
         best_baseline: By dataset.
         challenger: By dataset, the best method that is no baseline; absent where there is none.
@@ -35,6 +36,7 @@ class Table(BaseModel):
 
     datasets: tuple[str, ...]
     cells: dict[str, dict[str, Estimate]]
+    anchors: dict[str, dict[str, Estimate]] = Field(default_factory=dict)
     average: dict[str, float | None]
     best_baseline: dict[str, str]
     challenger: dict[str, str]
@@ -209,12 +211,23 @@ def make_table(comparisons: Mapping[str, Comparison]) -> Table:
     return Table(
         datasets=tuple(comparisons),
         cells=cells,
+        anchors={name: found for name in ("truth", "other_user") if (found := _anchor(comparisons, name))},
         average={name: _average([means[data].get(name) for data in comparisons]) for name in methods},
         best_baseline={data: name for data, name in baselines.items() if name},
         challenger={data: name for data, name in challengers.items() if name},
         gain=gain,
         mean_gain=_average(list(gain.values())) if gain else None,
     )
+
+
+def _anchor(comparisons: Mapping[str, Comparison], name: str) -> dict[str, Estimate]:
+    """By dataset; real texts score the same whoever was evaluated beside them."""
+    found: dict[str, Estimate] = {}
+    for data, comparison in comparisons.items():
+        for scores in comparison.methods.values():
+            if name in scores.anchor_scores:
+                found.setdefault(data, scores.anchor_scores[name])
+    return found
 
 
 def _best(found: Comparison, means: Mapping[str, float], *, ours: bool) -> str:

@@ -8,7 +8,7 @@ from humanlm.evaluation.joint import Joint
 from humanlm.evaluation.opening import Evaluation
 from humanlm.evaluation.reliability import Reliability
 from humanlm.evaluation.suite import Table as SuiteTable
-from humanlm.evaluation.tables import DASH, EMPTY, Cell, Table, TableRow, in_order, of, percent, strongest
+from humanlm.evaluation.tables import DASH, EMPTY, OTHER, TRUTH, Cell, Table, TableRow, in_order, of, percent, strongest
 from humanlm.evaluation.wording import count, number, p_words
 from humanlm.judging.panel import Agreement
 from humanlm.metrics.intervals import Estimate
@@ -29,6 +29,9 @@ def table_one(table: SuiteTable, methods: Mapping[str, str]) -> Table:
         best = max((value for value in table.average.values() if value is not None), default=None)
         line.append(Cell(number(100 * average, 1), "", average == best) if average is not None else DASH)
         rows.append(TableRow(name, tuple(line), colour))
+    for key, label in (("truth", TRUTH), ("other_user", OTHER)):
+        if found := table.anchors.get(key):
+            rows.append(TableRow(label, (*(_hundredfold(found.get(data), False) for data in table.datasets), EMPTY)))
     gains = [_gain(table, data) for data in table.datasets]
     gains.append(
         Cell(f"{100 * table.mean_gain:+.1f}%".replace("-", "−"), "mean of the gains")
