@@ -1,8 +1,10 @@
 """`humanlm serve` as a process: its words, its refusals, and how it stops."""
 
+import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +18,9 @@ from click.testing import CliRunner
 
 from humanlm.cli import cli
 from humanlm.errors import HumanLMError, UsageError
+from humanlm.serving.run import bind, warm_up
 from humanlm.simulation import Simulator
+from humanlm.simulation.served import ChatSimulator
 from tests.fake_llm import FakeLLM
 from tests.simulation.scripted import ScriptedSimulator
 
@@ -58,6 +62,32 @@ def test_a_dry_run_loads_everything_and_serves_nothing(monkeypatch: pytest.Monke
     assert "m on 127.0.0.1:" in done.output
     assert "1 personas: nothing was served" in done.output
     assert made.asked  # warmed up, as for serving
+
+
+def test_small_packets_go_at_once_and_the_first_request_finds_everything_ready():
+    """Without the one an answer waits 40 ms, without the other all requests of the first half second do."""
+
+    async def accepted() -> int:
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def come(reader: Any, writer: asyncio.StreamWriter) -> None:
+            line = writer.get_extra_info("socket")
+            found.set_result(line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        server = await asyncio.start_server(come, sock=bind("127.0.0.1", 0))
+        async with server:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            nodelay = await found
+            writer.close()
+        return nodelay
+
+    assert asyncio.run(accepted())
+    with FakeLLM() as backend:
+        simulator = ChatSimulator.connect("m", url=backend.url)
+        warm_up([simulator, ScriptedSimulator()])
+        assert simulator.llm._session is not None
+        assert not backend.requests
 
 
 @pytest.mark.slow
