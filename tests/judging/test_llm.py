@@ -157,6 +157,7 @@ def test_the_same_messages_along_several_dimensions_can_share_a_call(server: Fak
     groups = [group("a", "b", target=target) for target in ("stance", "response", "goal")]
     other = EXAMPLE.model_copy(update={"id": "e2"})
     groups += [group("a", "b", target="goal", example=other), group("a", "c", target="value")]
+    assert judge_at(server, one_call=True).estimate(groups).calls < judge_at(server).estimate(groups).calls
     results = judge_at(server, one_call=True).judge_all(groups)
     assert server.count == 4
     for asked, found, shared in zip(groups, results, (True, False, True, False, False), strict=True):

@@ -220,3 +220,27 @@ def test_what_is_typed_survives_a_lost_connection_and_a_reload(chromium, small, 
     page.reload()
     assert page.locator("textarea").input_value() == "kept by the tab, for there was no connection"
     context.close()
+
+
+def test_who_sits_down_next_finds_nothing_that_was_typed_before(chromium, small, serve):
+    url = serve(small())
+    context = chromium.new_context(viewport={"width": 900, "height": 800})
+    page = context.new_page()
+    for words in ("something private", ""):
+        person = Person(url)
+        page.goto(url)
+        for _ in range(3):
+            fill(page, person)
+            page.locator("main button").first.click()
+            page.wait_for_load_state()
+        assert page.url.endswith("t0.respond")
+        if words:
+            context.set_offline(True)  # the server gets nothing of it
+            page.locator("textarea").fill(words)
+            assert "something+private" in page.evaluate("JSON.stringify(sessionStorage)")
+            context.set_offline(False)
+            context.clear_cookies()  # in the same tab, as in a laboratory
+        else:
+            assert page.locator("textarea").input_value() == ""
+            assert page.evaluate("Object.keys(sessionStorage).length") == 0, "of pages that were sent nothing is kept"
+    context.close()

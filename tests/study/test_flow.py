@@ -1,5 +1,6 @@
 """A participant's way through the real pages over real HTTP, and everything that may interrupt it."""
 
+import re
 import threading
 import time
 from collections import Counter
@@ -169,6 +170,9 @@ def test_a_stale_second_tab_is_told_no_untruth(small, serve):
     stale = dict(one.page.hidden)
     one.send(sure="No, I want to change it")
     assert one.path == "/study/t0.rank"
+    assert sorted(re.findall(r'<option value="(\d)" selected>', one.answer.text)) == ["1", "2", "3"], (
+        "the order is kept"
+    )
     answer = one.client.post("/study/t0.confirm", data={**stale, "sure": "Yes, this is my order"})
     assert answer.url.path == "/study/t0.rank"
     assert "first answer was kept" not in answer.text

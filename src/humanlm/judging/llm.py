@@ -83,7 +83,8 @@ class LLMJudge(Judge):
 
     def estimate(self, groups: Sequence[Group]) -> Estimate:
         """Calls, tokens and money for these groups, if nothing is in the ledger and nothing has to be asked again."""
-        return self._estimate([self._case(group, self._kind(group), ()) for group in groups])
+        batches = [[groups[place] for place in batch] for batch in self._batches(groups).values()]
+        return self._estimate([self._case(batch[0], *self._question(batch)) for batch in batches])
 
     def estimate_traces(self, groups: Sequence[Group], dimensions: Sequence[str]) -> Estimate:
         """The same for traces: one call a group."""

@@ -238,7 +238,7 @@ class Journeys:
                 row.draft = draft_of(page.questions, form)
                 return Outcome("faulty", checked.faults)
             if page.kind == "confirm" and checked.answers["sure"] == CHANGE:
-                self._reopen(session, person.id, f"t{page.task}.rank")
+                self._reopen_ranking(session, person.id, f"t{page.task}.rank")
                 return Outcome("taken", {})
             row.answers, row.taken_at, row.draft = checked.answers, now, None
             self._after(session, person, study, page, checked, now)
@@ -271,8 +271,11 @@ class Journeys:
             session.add(row)
         return row
 
-    def _reopen(self, session: Session, participant: str, name: str) -> None:
+    def _reopen_ranking(self, session: Session, participant: str, name: str) -> None:
+        """The order is asked again; what was chosen stays as a draft."""
         row = session.get_one(Step, (participant, name))
+        order = (row.answers or {})["ranking"]
+        row.draft = {f"ranking.{place}": [str(order.index(label) + 1)] for place, label in enumerate(sorted(order))}
         row.answers, row.taken_at = None, None
 
     def _after(

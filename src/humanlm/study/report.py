@@ -105,7 +105,9 @@ def _label_panels(analysis: Analysis) -> list[tuple[str, Markup]]:
     values = list(analysis.simulators[0].above)
     return [
         (
-            f"{analysis.labels[value]} or better ({value} and above)",
+            f"{analysis.labels[value]} ({value})"
+            if value == analysis.scale[1]
+            else f"{analysis.labels[value]} or better ({value} and above)",
             _plot(
                 f"Share of marks of {value} and above",
                 [(one.name, one.above[value]) for one in analysis.simulators],

@@ -4,15 +4,15 @@
   if (!form) return;
   const saved = document.getElementById("saved");
   // The word of the form differs from person to person: who sits down here next must not find what was typed before.
-  const whose = "study-draft " + form.elements.csrf.value.slice(0, 16), place = whose + form.dataset.draft;
+  const place = "study-draft " + form.elements.csrf.value.slice(0, 16) + form.dataset.draft;
   let dirty = false, sending = false, timer = 0;
   const body = () => new URLSearchParams(new FormData(form));
   const filled = () => [...new FormData(form)].some(([name, value]) => name !== "csrf" && value !== "");
 
   // Typed while the connection was lost and then reloaded: this tab still knows it.
   try {
-    for (const key of Object.keys(sessionStorage)) {
-      if (key.startsWith("study-draft") && !key.startsWith(whose)) sessionStorage.removeItem(key);
+    for (const key of Object.keys(sessionStorage)) {  // of other pages and people: sent long ago, or not ours
+      if (key.startsWith("study-draft") && key !== place) sessionStorage.removeItem(key);
     }
     const kept = sessionStorage.getItem(place);
     if (kept && !filled()) {
