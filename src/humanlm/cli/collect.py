@@ -352,7 +352,9 @@ def _tell(done: "Collected", requests: int | None) -> None:
     asked = f", {requests:,} requests" if requests is not None else ""
     click.echo(f"{done.folder}: {done.rows:,} records from {done.source}, {done.responses:,} of them responses{asked}")
     if done.repeats:
-        click.echo(f"{done.repeats:,} had come before and were left out")
+        click.echo(
+            f"{counted(done.repeats, 'record')} came again, such as a context that several answer, and count once"
+        )
     if done.faults:
         file = Path(done.folder) / "faults.jsonl"
         with file.open(encoding="utf-8") as lines:
