@@ -1,6 +1,7 @@
 """The house itself: what the documentation says runs, what the rules demand holds."""
 
 import ast
+import importlib
 import importlib.util
 import json
 import os
@@ -207,6 +208,14 @@ def test_no_machine_and_no_registry_is_named():
             continue
         found = forbidden.search(text)
         assert found is None, f"{file.relative_to(ROOT)}: {found and found[0]}"
+
+
+def test_every_fence_is_one_for_the_site_too(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / ".hooks"))
+    hook = importlib.import_module("help")
+    for page in (ROOT / "docs").glob("*.md"):
+        for name, rest, _ in _FENCE.findall(hook.on_page_markdown(page.read_text(encoding="utf-8"))):
+            assert not rest.strip(), f"{page.name}: mkdocs takes no ```{name}{rest}"
 
 
 def test_pages_load_nothing_from_elsewhere():

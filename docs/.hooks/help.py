@@ -1,4 +1,4 @@
-"""Puts the help of each verb into the command line page when the site is built, so that the page is never behind the program."""
+"""What mkdocs does to every page: the help of each verb is put in, so that the page is never behind; marks of ours go."""
 
 import re
 
@@ -7,6 +7,8 @@ from click.testing import CliRunner
 from humanlm.cli import cli
 
 _MARK = re.compile(r"^<!-- help: (.*) -->$", re.MULTILINE)
+_NO_RUN = re.compile(r"^(```\w+) no-run$", re.MULTILINE)
+"""Tells our tests to leave a block alone; to mkdocs it would be no fence, and everything up to the next one would be code."""
 
 
 def _help(match: re.Match[str]) -> str:
@@ -19,4 +21,4 @@ def _help(match: re.Match[str]) -> str:
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Called by mkdocs for every page."""
-    return _MARK.sub(_help, markdown)
+    return _NO_RUN.sub(r"\1", _MARK.sub(_help, markdown))
