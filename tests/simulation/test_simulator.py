@@ -186,3 +186,26 @@ def test_batches_cover_every_row_once_within_their_bounds(rows: list[tuple[int, 
         assert len(batch) <= size
         widest = max(len(prompts[row]) for row in batch) + limits[batch[0]]
         assert len(batch) == 1 or widest * len(batch) <= tokens
+
+
+def test_a_model_on_the_hub_brings_card_and_prompts(tmp_path, monkeypatch):
+    """Card and prompts lie beside the weights there too: without them a trained model would be asked as a stranger."""
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError
+
+    from humanlm.prompts import Prompts
+    from humanlm.simulation.card import ModelCard, card_of
+
+    ModelCard(method="humanlm", think=True, step=225).write(tmp_path, Prompts.load("world"))
+
+    def download(name, file, **more):
+        if name != "me/humanlm-opinion":
+            raise EntryNotFoundError("404")
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, allow_patterns: str(tmp_path))
+    card, prompts = card_of("me/humanlm-opinion")
+    assert (card.method, card.think, card.step) == ("humanlm", True, 225)
+    assert prompts.fingerprint == Prompts.load("world").fingerprint
+    assert card_of("someone/base-model") is None

@@ -12,7 +12,10 @@ from humanlm.evaluation.sources import Recorded, read_own
 from humanlm.example import Example
 from humanlm.prompts import Prompts
 from humanlm.reading import load_examples
-from humanlm.simulation.card import ModelCard
+from humanlm.simulation.card import ModelCard, card_of
+
+_FOREIGN = ("api:", "userlm:")
+"""Before the names of models that bring no prompts of ours."""
 
 _ASKED = ("model_url", "served_as", "think", "prompts", "temperatures", "samples", "seed")
 """What decides how a simulator is asked."""
@@ -52,18 +55,18 @@ def prompts_of(model: str | None, own: Path | None, prompts: str | None) -> Prom
     """
     if prompts:
         return Prompts.load(prompts)
-    if model is not None and Path(model).expanduser().is_dir():
-        return card_alone(model, None, None).prompts
+    if model is not None:
+        try:
+            return card_alone(model, None, None).prompts
+        except ModelError:  # whoever loads it says so
+            return Prompts.load()
     if own is None:
         return Prompts.load()
-    from humanlm.simulation.loading import model_folder
-
     settings = Settings.read(own)
     try:
-        folder = model_folder(settings.model)
+        known = None if settings.model.startswith(_FOREIGN) else card_of(settings.model)
     except ModelError:  # it may have gone since, or stand on another machine
-        folder = None
-    known = ModelCard.read(folder) if folder else None
+        known = None
     if known and known[1].fingerprint == settings.prompts.fingerprint:
         return known[1]
     usual = Prompts.load()
@@ -113,11 +116,8 @@ def card_alone(model: str, think: bool | None, prompts: str | None) -> CardAlone
     Raises:
         ModelError: There is no such model.
     """
-    from humanlm.simulation.loading import model_folder
-
-    foreign = model.startswith(("api:", "userlm:"))
-    folder = None if foreign else model_folder(model)
+    foreign = model.startswith(_FOREIGN)
     usual = ModelCard(method="userlm" if model.startswith("userlm:") else "base")
-    card, own = (ModelCard.read(folder) if folder else None) or (usual, None)
+    card, own = (None if foreign else card_of(model)) or (usual, None)
     used = Prompts.load(prompts) if prompts else own or Prompts.load()
     return CardAlone(model, card, used, card.think if think is None else think)

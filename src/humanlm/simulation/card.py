@@ -1,6 +1,7 @@
 """What a trained model folder says about itself, so that it is always asked as it was trained."""
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from humanlm.errors import ModelError
 from humanlm.prompts import Prompts
 from humanlm.simulation.card_page import card_page
+from humanlm.simulation.loading import model_folder
 
 CARD = "humanlm.json"
 PAGE = "README.md"
@@ -81,3 +83,29 @@ class ModelCard(BaseModel):
                 f"{file}: broken card ({'.'.join(map(str, first['loc']))}: {first['msg']}): train or export again"
             ) from error
         return card, Prompts.load(folder / PROMPTS if (folder / PROMPTS).is_dir() else card.prompts, name=card.prompts)
+
+
+def card_of(model: str | Path) -> tuple[ModelCard, Prompts] | None:
+    """Card and prompt set that a model brings with it, from its folder or from the Hub; None for a model that is not ours.
+
+    Args:
+        model: A folder, a run folder, or a Hub id.
+
+    Raises:
+        ModelError: There is no such folder, or its card is broken.
+    """
+    folder = model_folder(model) or _from_hub(str(model))
+    return ModelCard.read(folder) if folder else None
+
+
+@lru_cache(maxsize=8)
+def _from_hub(name: str) -> Path | None:
+    """Card and prompts of a model on the Hub, without its weights; None if it has none, or cannot be reached."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        hf_hub_download(name, CARD)
+        return Path(snapshot_download(name, allow_patterns=[CARD, f"{PROMPTS}/*"]))
+    except (OSError, ValueError, EntryNotFoundError):  # whoever loads the weights says what is wrong
+        return None

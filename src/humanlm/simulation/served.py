@@ -15,9 +15,9 @@ from humanlm.prompts.chat import transcript
 from humanlm.reply import Reply, Usage
 from humanlm.simulation.asking import Ask, Output, aside, seed_of
 from humanlm.simulation.bridge import parts
-from humanlm.simulation.card import ModelCard
+from humanlm.simulation.card import ModelCard, card_of
 from humanlm.simulation.limits import token_limit
-from humanlm.simulation.loading import load_config, load_tokenizer, model_folder
+from humanlm.simulation.loading import load_config, load_tokenizer
 from humanlm.simulation.planning import reply_plan
 from humanlm.simulation.simulator import Simulator
 from humanlm.states import RESPONSE
@@ -75,8 +75,7 @@ class ServedSimulator(Simulator):
             ModelError: Tokenizer or configuration cannot be loaded.
             UsageError: The URL is none.
         """
-        folder = model_folder(model)
-        card, own = (ModelCard.read(folder) if folder else None) or (ModelCard(), None)
+        card, own = card_of(model) or (ModelCard(), None)
         used = Prompts.load(prompts) if prompts is not None else own or Prompts.load()
         tokenizer = load_tokenizer(model)
         config = load_config(model)

@@ -21,9 +21,9 @@ from humanlm.simulation.asking import (
     ask_of,
     seed_of,
 )
-from humanlm.simulation.card import ModelCard
+from humanlm.simulation.card import ModelCard, card_of
 from humanlm.simulation.limits import positions_of, token_limit
-from humanlm.simulation.loading import load_tokenizer, load_weights, model_folder
+from humanlm.simulation.loading import load_tokenizer, load_weights
 from humanlm.simulation.planning import Pair, Plan, pair_plan, reply_plan
 from humanlm.simulation.streaming import Piece, Reader
 from humanlm.states import RESPONSE
@@ -88,8 +88,7 @@ class Simulator:
             from humanlm.simulation.userlm import UserLMSimulator
 
             return UserLMSimulator.open(str(model).removeprefix("userlm:"), device=device, think=think)
-        folder = model_folder(model)
-        card, own = (ModelCard.read(folder) if folder else None) or (ModelCard(), None)
+        card, own = card_of(model) or (ModelCard(), None)
         used = Prompts.load(prompts) if prompts is not None else own or Prompts.load()
         weights, tokenizer = load_weights(model, device=device), load_tokenizer(model)
         return cls(

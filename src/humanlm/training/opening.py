@@ -6,8 +6,7 @@ from humanlm.judging import Judge, open_judge
 from humanlm.judging.alone import OneByOne
 from humanlm.llm import SpendLimits
 from humanlm.prompts import Prompts
-from humanlm.simulation import ModelCard
-from humanlm.simulation.loading import model_folder
+from humanlm.simulation.card import card_of
 from humanlm.states import load_states
 from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
@@ -20,8 +19,7 @@ def open_prompts(config: TrainConfig) -> tuple[TrainConfig, Prompts]:
         UsageError: There is no such prompt set or states file.
         ModelError: There is no such model.
     """
-    start = model_folder(config.model)
-    known = ModelCard.read(start) if start else None
+    known = card_of(config.model)
     states = load_states(config.states) if config.states else None
     own = known[1] if known and config.prompts is None and states is None else None
     prompts = own or Prompts.load(config.prompts or (known[0].prompts if known else "humanlm"), states=states)
