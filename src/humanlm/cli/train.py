@@ -120,7 +120,8 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
     second = _second_judge(plan)
     traces = plan.writer.estimate(_used(plan)) if plan.writer else Estimate()
     cluster = _cluster(plan)
-    needs = estimate.needs(config, estimate.shape_of(config.model), of, card, asks_out=cost.calls > 0)
+    shape = estimate.shape_of(config.model)
+    gpus, needs, assumed = _needs(config, shape, of, card, asks_out=cost.calls > 0)
     summary = {
         "config": config.dump(),
         **facts,
@@ -134,10 +135,11 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
         "new_tokens": round(of.new * config.steps * config.rollouts),
         "targets": dict(Counter(item.target for item in plan.items)),
         "gpu": gpu,
+        "gpus": gpus,
         "memory_gb": {name: round(size, 3) for name, size in needs.memory.items()},
         "step_seconds": {name: round(seconds, 3) for name, seconds in needs.seconds.items()},
         "hours": round(needs.hours(config.steps), 2),
-        "assumptions": estimate.ASSUMPTIONS,
+        "assumptions": assumed,
         "rendered": rendered,
         **({"verl": cluster} if cluster else {}),
     }
@@ -165,15 +167,33 @@ def _show(config: TrainConfig, gpu: str, *, as_json: bool) -> int:
         + ("" if plan.judge else f"and {summary['new_tokens']:,} to be learnt")
     )
     click.echo("  prompts by target: " + ", ".join(f"{name} {count}" for name, count in summary["targets"].items()))
-    click.echo(f"  on one {gpu}: {_gigabytes(needs.memory)} of {card.memory:g} GB")
+    where = f"one {gpu}" if gpus == 1 else f"each of {gpus} {gpu}"
+    click.echo(f"  on {where}: {_gigabytes(needs.memory)} of {card.memory:g} GB")
     click.echo(f"    {_words(needs.seconds, 's')} a step, about {needs.hours(config.steps):.1f} hours")
-    click.echo(f"    if {estimate.ASSUMPTIONS}")
+    click.echo(f"    if {assumed}")
     if needs.gigabytes > card.memory:
-        click.echo("    it does not fit: set micro_batch lower, gradient_checkpointing=true, or use --lora")
+        less = "use --lora" if config.engine == "trl" else "take more GPUs"
+        click.echo(f"    it does not fit: set micro_batch lower, gradient_checkpointing=true, or {less}")
     if cluster:
         click.echo(f"  verl: {cluster['command']}\n--- its configuration ---\n{cluster['yaml']}---")
     click.echo(f"  would write {config.out}; nothing was loaded or written")
     return 0
+
+
+def _needs(config: TrainConfig, shape: Any, of: Any, card: Any, *, asks_out: bool) -> tuple[int, Any, str]:
+    """On how many GPUs, what each would need, and under which assumptions."""
+    from humanlm.training import cluster, estimate
+
+    if config.engine == "verl":
+        from humanlm.training.verl.engine import machine
+        from humanlm.training.verl.settings import copies_over
+
+        where = machine(config, start=False)
+        if where.device != "cpu":
+            spread, gpus = copies_over(config), where.processes
+            needs = cluster.cluster_needs(config, shape, of, card, gpus=gpus, tensor_parallel=spread, asks_out=asks_out)
+            return gpus, needs, f"{estimate.ASSUMPTIONS}; {cluster.ASSUMPTIONS}"
+    return 1, estimate.needs(config, shape, of, card, asks_out=asks_out), estimate.ASSUMPTIONS
 
 
 def _cluster(plan: Plan) -> dict[str, str]:

@@ -252,6 +252,11 @@ def suggested(config: TrainConfig, machine: Machine, *, prompt: int, response: i
     }
 
 
+def copies_over(config: TrainConfig) -> int:
+    """How many GPUs share one copy of the model for sampling."""
+    return int(dict(flat(config.verl)).get("actor_rollout_ref.rollout.tensor_model_parallel_size", 1))
+
+
 def environment(work: WorkFolder, *, cpu: bool) -> dict[str, str]:
     """What every process of a run has to find in its environment; on other machines too."""
     modules = ["humanlm.training.verl.plugin", *(["humanlm.training.verl.cpu"] if cpu else [])]

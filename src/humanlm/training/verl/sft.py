@@ -214,10 +214,9 @@ class _Follower:
 
 
 def _machine(config: TrainConfig, *, start: bool = True) -> Machine:
-    where = machine(config, start=start)
-    if where.nodes > 1:
+    if config.nodes > 1:
         raise UsageError(
-            f"nodes={where.nodes}: imitation with engine=verl runs on the GPUs of one machine: set nodes=1 (any other method "
+            f"nodes={config.nodes}: imitation with engine=verl runs on the GPUs of one machine: set nodes=1 (any other method "
             "may start from its result on all of them)"
         )
-    return where
+    return machine(config, start=start)
