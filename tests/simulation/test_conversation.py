@@ -231,6 +231,9 @@ def test_the_chat_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert re.search(r"\d+ tokens in, \d+ out, \$\d", done.output)
     ended = CliRunner().invoke(cli, ["chat", "--model", "m", "--persona", "x"], input="hi\n")
     assert ended.exit_code == 0
+    (tmp_path / "p.json").write_text('{"ruth": "68", "joe": "20"}')
+    first = CliRunner().invoke(cli, ["chat", "--model", "m", "--personas", str(tmp_path / "p.json")], input="hi\n")
+    assert "scripted as ruth: say something" in first.output
 
 
 def test_ctrl_c_stops_a_reply_and_not_the_chat(monkeypatch: pytest.MonkeyPatch):

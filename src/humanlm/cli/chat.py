@@ -222,7 +222,8 @@ def command(
         store = load_personas(personas)
         if persona_id is not None and persona_id not in store:
             raise unknown_name("persona", persona_id, list(store)[:20])
-        known = store[persona_id] if persona_id is not None else next(iter(store.values()))
+        persona_id = next(iter(store)) if persona_id is None else persona_id
+        known = store[persona_id]
     else:
         try:
             known = persona_of(persona)
@@ -231,7 +232,8 @@ def command(
     simulator = Simulator.load(model, device=device, think=think, url=model_url, served_as=served_as)
     console = Console(soft_wrap=True)
     chat = Chat(simulator, known, console, name=name, temperature=temperature, seed=seed)
-    console.print(f"{simulator.name}: say something, or /help", style="dim", highlight=False, markup=False)
+    who = f" as {persona_id}" if personas is not None else ""
+    console.print(f"{simulator.name}{who}: say something, or /help", style="dim", highlight=False, markup=False)
     while True:
         try:
             line = console.input(f"[bold]{chat.name:<6}[/bold]  ").strip()
