@@ -192,3 +192,16 @@ def test_seeds_split_the_variance_and_checkpoints_are_no_seeds(tmp_path, example
     earlier = scored("earlier", seed=1, step=50)
     assert compare([first, earlier], tmp_path / "steps").variance == {}
     assert set(compare([first, second, earlier], tmp_path / "all").variance) == {"humanlm, step 200"}
+
+
+def test_a_relative_gain_is_of_the_same_examples(tmp_path, examples):
+    """The judge fails on half of ours, where the baseline does well: its mean there is no part of the gain."""
+    evaluate(FakeSimulator("grpo", 0.5), examples, ShareJudge(), out=tmp_path / "grpo", anchors=False)
+    (item,) = open_evaluations([tmp_path / "grpo"])
+    scores = item.tables.response(0.4)
+    easy = sorted(scores, key=lambda key: scores[key])[15:]
+    evaluate(FakeSimulator("humanlm", 0.5), examples, ShareJudge(easy), out=tmp_path / "humanlm", anchors=False)
+    gap = compare([tmp_path / "grpo", tmp_path / "humanlm"], tmp_path / "c").differences["response@0.4"]["humanlm"]
+    hard = [scores[key] for key in scores if key not in easy]
+    assert gap.estimate.missing == 15
+    assert gap.relative == pytest.approx(gap.estimate.mean / (sum(hard) / 15), abs=1e-5)

@@ -1,5 +1,6 @@
 """Evaluated simulators side by side: paired differences to the best baseline, refused where they cannot be compared."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Difference(BaseModel):
     Attributes:
         to: The baseline.
         estimate: Mean difference over the same examples, with its interval by user.
-        relative: The difference as a share of the baseline's mean; None if that is 0.
+        relative: The difference as a share of the baseline's mean over the same examples; None if that is 0.
         p: Two-sided p-value of the paired test over users; None for fewer than two users.
         p_holm: The same, corrected by Holm for all simulators compared on this measure.
     """
@@ -133,7 +134,7 @@ def compare_evaluations(
         best[measure] = reference
         differences[measure] = _corrected(
             {
-                name: _difference(item, found, reference, cases[reference][1], means[reference], test, flips)
+                name: _difference(item, found, reference, cases[reference][1], test, flips)
                 for name, (item, found) in cases.items()
                 if name != reference
             }
@@ -186,12 +187,12 @@ def _reference(
     return max(candidates, key=lambda name: known[name], default=None)
 
 
-def _difference(
-    item: Evaluation, ours: Cases, to: str, theirs: Cases, base: float | None, test: Method, flips: int
-) -> Difference:
+def _difference(item: Evaluation, ours: Cases, to: str, theirs: Cases, test: Method, flips: int) -> Difference:
     keys = [key for key in item.tables.users if key in ours and key in theirs]
     columns = ([ours[key] for key in keys], [theirs[key] for key in keys], [item.tables.users[key] for key in keys])
     gap = paired_difference(*columns, seed=item.scores.seed)
+    shared = [their for our, their in zip(columns[0], columns[1], strict=True) if our is not None and their is not None]
+    base = math.fsum(shared) / len(shared) if shared else 0.0
     relative = round(gap.mean / base, DIGITS) if gap.mean is not None and base else None
     tested = paired_test(*columns, method=test, seed=item.scores.seed, resamples=flips)
     return Difference(to=to, estimate=gap, relative=relative, p=tested.p)

@@ -24,10 +24,10 @@ class TrainConfig(BaseModel):
     """Everything that decides a run. The defaults are the paper's setting (appendix and recipe) where it states one.
 
     Attributes:
-        method: ``sft``, ``grpo``, ``grpo-think`` or ``humanlm``.
+        method: ``sft``, ``sft-think``, ``grpo``, ``grpo-think``, ``humanlm`` or ``humanlm-trace``.
         data: A folder of splits, one file, or a Hub dataset id.
         model: A Hub id, a model folder or a run folder to start from.
-        judge: What scores rollouts, as after ``--judge``; not used by ``sft``.
+        judge: What scores rollouts, as after ``--judge``; not used by ``sft`` and ``sft-think``.
         judge_url: A server for a language model that is in no table of providers.
         judge_repeats: How often each group is judged, in other orders; the score is the mean.
         judge_temperature: Of language models that take one. The recipe trains with 1, which makes repeats differ.
