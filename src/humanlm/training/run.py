@@ -3,6 +3,7 @@
 import errno
 import logging
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,8 @@ def prepare(
         DataError: The data holds a row that is no example.
         ModelError: There is no such model.
     """
+    if config.engine == "verl" and find_spec("verl") is None:
+        raise UsageError("engine=verl needs verl and Ray: pip install 'humanlm[verl]'")
     method = config.chosen
     config, prompts = open_prompts(config)
     used = alone_if_asked(config, judge or open_run_judge(config, prompts)) if method.kind == "rl" else None

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from humanlm.cli import cli
 from humanlm.errors import UsageError
+from humanlm.training import run
 from humanlm.training.config import TrainConfig
 from humanlm.training.run import train
 from humanlm.training.verl import names, settings
@@ -165,6 +166,12 @@ def test_a_judge_is_given_by_name(make_config: Make) -> None:
 
     with pytest.raises(UsageError, match="open the judge by name"):
         train(make_config(engine="verl"), judge=Words())
+
+
+def test_without_verl_it_says_what_to_install(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'humanlm\[verl\]'"):
+        train(make_config(engine="verl", judge="rule"))
 
 
 def test_only_verl_knows_its_settings(make_config: Make) -> None:
