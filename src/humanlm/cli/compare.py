@@ -23,7 +23,8 @@ from humanlm.metrics.significance import Method
 @click.argument("dirs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
 @click.option(
-    "--baseline", help="Compare with this simulator.  [default: the best of base, sft, grpo and their -think]"
+    "--baseline",
+    help="Compare with this simulator.  [default: the best of base, sft, grpo, their -think, and userlm; else the first]",
 )
 @click.option(
     "--run", "runs", multiple=True, metavar="NAME=RUN", help="The training run of a simulator, for its curves."

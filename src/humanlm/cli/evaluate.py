@@ -310,11 +310,12 @@ def _show(settings: Settings, planned: Plan, out: Path, *, as_json: bool) -> int
         return 0
     decodings = ", ".join(map(temperature_words, settings.temperatures))
     labels = f", {planned.labelled:,} texts sorted by stance and emotion" if planned.labelled else ""
+    unpriced = ", without the sorting: a short call a text" if planned.labelled else ""
     click.echo(
         f"{settings.name}: {planned.examples:,} examples of {settings.data.users:,} users, {decodings}\n"
         f"  {planned.generations:,} generations, at most {planned.groups:,} judge groups ({settings.judge}){labels}\n"
         + (f"  simulator: {cost_words(planned.simulator_cost)}\n" if planned.simulator_cost.calls else "")
-        + (f"  judge: {cost_words(planned.judge_cost)}\n" if planned.judge_cost.calls else "")
+        + (f"  judge: {cost_words(planned.judge_cost)}{unpriced}\n" if planned.judge_cost.calls else "")
         + f"  would write {out}; no weights were loaded, nothing was written"
     )
     return 0
