@@ -179,6 +179,12 @@ def write_mapping(work: Work, pieces: int, folder: Path) -> None:
         part.chmod(0o600)
 
 
+def remove_pieces(work: Work, pieces: int) -> None:
+    """Gives the disk back that the laid-out records took, once the examples are written and audited."""
+    for piece in range(pieces):
+        work.file("piece", piece).unlink(missing_ok=True)
+
+
 def write_faults(work: Work, pieces: int, buckets: int, out: Path) -> int:
     """Every row and response that could not be used, one JSON object a line; returns how many."""
     from humanlm.data.prepare.threads import PROBLEMS

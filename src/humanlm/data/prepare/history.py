@@ -1,7 +1,9 @@
 """Fourth stage: the responses that personas are made of, brought from the buckets of threads to their users."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,14 +139,24 @@ def write_personas(bucket: int, made: list[tuple[Past, str]], made_by: str, work
 
 
 class PersonaShelf:
-    """All personas by user and number; their texts are mapped, only the digests are in memory."""
+    """All personas by user and number; their texts are mapped, only the digests are in memory.
 
-    def __init__(self, buckets: int, work: Work) -> None:
-        self._table = pa.concat_tables([read_table(work.file("persona", bucket)) for bucket in range(buckets)])
+    Args:
+        files: Those of all buckets of users.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._table = pa.concat_tables([read_table(file) for file in files])
         users = np.asarray(self._table["h_user"])
         self._keys = _key(users, np.asarray(self._table["number"]))
         self._order = np.argsort(self._keys, kind="stable")
         self._sorted = self._keys[self._order]
+
+    @classmethod
+    def open(cls, buckets: int, work: Work) -> "PersonaShelf":
+        """The shelf of a preparation; sorted once a process, as long as its files stay the same."""
+        files = [work.file("persona", bucket) for bucket in range(buckets)]
+        return _shelf(tuple((file, file.stat().st_mtime_ns, file.stat().st_ino) for file in files))
 
     def find(self, h_user: Any, number: Any) -> Any:
         """The personas (JSON) of some users and numbers; null where there is none."""
@@ -154,6 +166,11 @@ class PersonaShelf:
         hit = (self._sorted[place] == keys) & (number >= 0) if len(self._sorted) else np.zeros(len(keys), bool)
         rows = self._order[place] if len(self._sorted) else np.zeros(len(keys), np.int64)
         return self._table["persona"].take(pa.array(rows, pa.int64(), mask=~hit))
+
+
+@lru_cache(maxsize=1)
+def _shelf(files: tuple[tuple[Path, int, int], ...]) -> PersonaShelf:
+    return PersonaShelf([file for file, _, _ in files])
 
 
 def _key(h_user: Any, number: Any) -> Any:

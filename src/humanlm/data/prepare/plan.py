@@ -1,6 +1,7 @@
 """Third stage: which responses stay, to which split they go, and which of them personas are made of. Numbers only, no texts."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,15 @@ class Index:
         self.bucket = np.repeat(np.arange(buckets, dtype=np.int32), [len(table) for table in tables])
         whole = pa.concat_tables(tables)
         self.columns = {name: np.asarray(whole[name]) for name in whole.column_names}
+
+    @cached_property
+    def rank(self) -> Array:
+        """Rank of each response by time; without a time it counts as its thread's start."""
+        time = np.where(self.time == NO_TIME, self.start, self.time)
+        order = np.lexsort((self.h_id, time))
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        return rank
 
     def __getattr__(self, name: str) -> Array:
         try:
@@ -138,7 +148,7 @@ def _filter(index: Index, config: PrepareConfig, dropped: dict[str, int]) -> Arr
     _drop(keep, index.chars < config.min_chars, "too short", dropped)
     _drop(keep, index.chars > config.max_chars, "too long", dropped)
     _drop(keep, index.foreign, "other language", dropped)
-    order = _by_time(index)
+    order = index.rank
     again = np.zeros(len(keep), bool)
     again[keep] = ~_firsts_of(index, keep, order, ("h_user", "h_text", "h_thread"))
     long = keep & (index.chars >= LONG_CHARS)
@@ -149,15 +159,6 @@ def _filter(index: Index, config: PrepareConfig, dropped: dict[str, int]) -> Arr
     _drop(keep, counts[places] < config.min_responses, "user with too few", dropped)
     _drop(keep, counts[places] > config.max_responses, "user with too many", dropped)
     return keep
-
-
-def _by_time(index: Index) -> Array:
-    """Rank of each response by time, then bucket and row; without a time it counts as its thread's start."""
-    time = np.where(index.time == NO_TIME, index.start, index.time)
-    order = np.lexsort((index.h_id, time))
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return rank
 
 
 def _firsts(values: Array, rank: Array) -> Array:
@@ -200,7 +201,7 @@ def _split_time(index: Index, keep: Array, config: PrepareConfig, code: Array, d
 def _split_turn(index: Index, keep: Array, config: PrepareConfig, code: Array, dropped: dict[str, int]) -> None:
     """Each conversation's earliest turns to train; its later ones to val or test, drawn for the conversation."""
     share, val, test = config.shares if config.shares != (0.90, 0.02, 0.08) else (0.8, 0.04, 0.16)
-    rank = _by_time(index)
+    rank = index.rank
     where = np.flatnonzero(keep)
     where = where[np.lexsort((rank[where], index.h_user[where], index.h_thread[where]))]
     thread, user = index.h_thread[where], index.h_user[where]
@@ -257,7 +258,7 @@ def _histories(index: Index, code: Array, persona: Array, config: PrepareConfig,
     A user's pool is what training has of them; with ``user`` splits, where held-out users have nothing in training, all of it.
     """
     pool = code > OUT if kind == "user" else code == TRAIN
-    rank = _by_time(index)
+    rank = index.rank
     where = np.flatnonzero(pool)
     where = where[np.lexsort((rank[where], index.h_user[where]))]
     users = index.h_user[where]

@@ -14,7 +14,7 @@ _FEWEST_WORDS, _FEWEST_CHARS = 4, 15
 _WINDOW, _STEP, _LONG = 8, 4, 11
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 17)  # the same people come again in every file of a dataset
 def telling_parts(persona: str) -> tuple[str, ...]:
     """The parts of a persona (JSON or plain text) that must not stand in a response.
 

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +124,17 @@ def prepare(
         write_whole(out / "audit.json", gate.model_dump_json(indent=1) + "\n")
         if not gate.passed:
             raise _refusal(out, gate)
-        sums = last.assemble(work, out, reports, leaked, pool.map)
-    buckets, pieces = layout.buckets, len(layout.pieces)
+        buckets, pieces = layout.buckets, len(layout.pieces)
+        with ThreadPoolExecutor(1) as beside:  # while the processes make the held-out files
+            tasks = (
+                [beside.submit(last.write_mapping, work, pieces, private_folder(out))] if not config.keep_names else []
+            )
+            tasks += [beside.submit(last.remove_pieces, work, pieces)]
+            sums = last.assemble(work, out, reports, leaked, pool.map)
+            for task in tasks:
+                task.result()
     if config.uses_history:
         last.write_provenance(work, buckets, out)
-    if not config.keep_names:
-        last.write_mapping(work, pieces, private_folder(out))
     summary = Prepared(
         source=layout.source,
         split=facts["kind"],

@@ -1,5 +1,6 @@
 """Fifth stage: examples, with their whole contexts, written split by split for a bucket of threads."""
 
+from itertools import chain as joined
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,13 @@ def write_bucket(
     """
     with np.load(work.file("plan", bucket, "npz")) as plan:
         rows, codes, personas, users = plan["row"].astype(np.int64), plan["code"], plan["persona"], plan["h_user"]
-    table = read_bucket(bucket, pieces, work)
+    table = read_bucket(
+        bucket, pieces, work
+    ).combine_chunks()  # else every batch of examples would join the pieces anew
     parent: list[int] = np.asarray(read_table(work.file("chain", bucket))["parent"]).tolist()
     code_of = np.zeros(table.num_rows, np.uint8)
     code_of[rows] = codes
-    shelf = PersonaShelf(buckets, work) if config.uses_history else None
+    shelf = PersonaShelf.open(buckets, work) if config.uses_history else None
     report: dict[str, Any] = {"visible": 0}
     for split, code in CODES.items():
         some = np.flatnonzero(codes == code)
@@ -85,7 +88,12 @@ def _shows_held_out(contexts: list[list[int]], code_of: Any, code: int) -> Any:
     if not held or not np.isin(code_of, held).any():
         return np.zeros(len(contexts), bool)
     bad = np.isin(code_of, held)
-    return np.array([bool(bad[context].any()) for context in contexts], bool)
+    sizes = np.fromiter(map(len, contexts), np.int64, len(contexts))
+    flat = np.fromiter(joined.from_iterable(contexts), np.int64, int(sizes.sum()))
+    owners = np.repeat(np.arange(len(contexts)), sizes)
+    shown = np.zeros(len(contexts), bool)
+    shown[owners[bad[flat]]] = True
+    return shown
 
 
 def _personas(shelf: PersonaShelf | None, config: PrepareConfig, users: Any, numbers: Any) -> Any:
@@ -100,7 +108,7 @@ def _examples(
     table: pa.Table, rows: Any, contexts: list[list[int]], texts: dict[str, Any], source: str, bucket: int, work: Work
 ) -> pa.Table:
     sizes = np.fromiter(map(len, contexts), np.int64, len(contexts))
-    flat = np.fromiter((row for context in contexts for row in context), np.int64, int(sizes.sum()))
+    flat = np.fromiter(joined.from_iterable(contexts), np.int64, int(sizes.sum()))
     every = np.concatenate([flat, rows])
     all_texts = clean_texts(table, work.file("patch", bucket), every)
     turns = pa.StructArray.from_arrays(
@@ -153,6 +161,7 @@ def _times(table: pa.Table, rows: Any) -> Any:
 
 def _count(sums: dict[str, int], table: pa.Table, rows: Any, contexts: list[list[int]]) -> None:
     chars = np.asarray(table["chars"])
-    sums["turns"] += sum(map(len, contexts))
-    sums["context_chars"] += int(sum(int(chars[context].sum()) for context in contexts))
+    turns = sum(map(len, contexts))
+    sums["turns"] += turns
+    sums["context_chars"] += int(chars[np.fromiter(joined.from_iterable(contexts), np.int64, turns)].sum())
     sums["response_chars"] += int(chars[rows].sum())
