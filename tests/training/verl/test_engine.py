@@ -27,7 +27,7 @@ from tests.training.conftest import SECRET, lasting, make_examples, weights
 from tests.training.verl.judges import WRITTEN
 
 pytest.importorskip("verl")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[3]
 
 
@@ -82,12 +82,12 @@ class Runs:
 
     def run(self, name: str, *words: str, **settings: Any) -> tuple[int, str]:
         with self.start(name, *words, **settings) as process:
-            said, _ = process.communicate(timeout=400)
+            said, _ = process.communicate(timeout=600)
         return process.returncode, said
 
 
 def await_step(run: Path, step: int, process: "subprocess.Popen[str]") -> None:
-    end = time.monotonic() + 300
+    end = time.monotonic() + 450
     while time.monotonic() < end:
         if len(RunFolder(run).metrics()) >= step:
             return
@@ -109,7 +109,7 @@ def of_run(run: Path) -> list[psutil.Process]:
 
 
 def assert_nothing_left(run: Path) -> None:
-    end = time.monotonic() + 45
+    end = time.monotonic() + 90
     while (left := of_run(run)) and time.monotonic() < end:
         time.sleep(0.5)
     assert not left, [process.cmdline()[:3] for process in left]
