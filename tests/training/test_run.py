@@ -66,6 +66,18 @@ def test_resume_refuses_other_data_but_not_other_saving(make_config: Make, tmp_p
         train(make_config(steps=1, data=str(place)), judge=WordJudge(), resume=True)
 
 
+def test_going_on_with_other_processes_is_said(make_config: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Each process draws its own rollouts, so the run is no longer equal to an uninterrupted one; silence would claim it is."""
+    run = train(make_config(steps=1), judge=WordJudge())
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["processes"] == 1
+    train(make_config(steps=1), judge=WordJudge(), resume=True)
+    assert "processes" not in caplog.text
+    (run / "run.json").write_text(json.dumps(facts | {"processes": 4}))
+    train(make_config(steps=1), judge=WordJudge(), resume=True)
+    assert "begun with 4 processes and goes on with 1" in caplog.text
+
+
 def test_resume_without_a_checkpoint_begins_anew(make_config: Make, tmp_path: Path) -> None:
     class Broken(WordJudge):
         def judge_all(self, groups: Any) -> Any:

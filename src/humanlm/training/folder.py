@@ -18,6 +18,8 @@ from humanlm.training.config import TrainConfig, usual
 from humanlm.training.monitors import checkpoint_points
 
 STEP = "step-"
+PROCESSES = "processes"
+"""The fact that may differ when a run goes on, though other rollouts are drawn from there: a machine may have other GPUs now."""
 FREE_ON_RESUME = frozenset(
     {"out", "save_every", "keep_checkpoints", "samples_every", "samples_groups", "max_failed_steps", "device"}
     | {"max_cost", "max_calls", "judge_url"}  # the same judge may have moved to another server
@@ -82,6 +84,13 @@ class RunFolder:
             self._clear()
             write_whole(self._facts, json.dumps({"humanlm_version": __version__, **facts}, indent=1) + "\n")
         write_whole(self._config, yaml.safe_dump(config.dump(), sort_keys=False, allow_unicode=True))
+
+    def processes(self) -> int | None:
+        """How many processes shared the run when it was begun; None if that is not known."""
+        try:
+            return int(json.loads(self._facts.read_text(encoding="utf-8"))[PROCESSES])
+        except (OSError, ValueError, KeyError):
+            return None
 
     def newest_checkpoint(self) -> tuple[Path, int] | None:
         """The newest checkpoint and its step; folders appear whole, so whatever bears the name is complete."""
@@ -179,7 +188,7 @@ class RunFolder:
                     "give the same value, or another --out for a new run"
                 )
         for key, value in facts.items():
-            if stored.get(key) != value:
+            if key != PROCESSES and stored.get(key) != value:
                 raise UsageError(
                     f"--resume with another {key.replace('_', ' ')}: the run has {stored.get(key)}, now it is {value}: "
                     "restore what the run began with, or give another --out"

@@ -17,7 +17,7 @@ from humanlm.reading import fingerprint, load_examples
 from humanlm.simulation import ModelCard
 from humanlm.simulation.loading import is_adapter
 from humanlm.training.config import TrainConfig
-from humanlm.training.folder import RunFolder
+from humanlm.training.folder import PROCESSES, RunFolder
 from humanlm.training.interrupts import Interrupts
 from humanlm.training.opening import alone_if_asked, open_prompts, open_run_judge
 from humanlm.training.plan import Plan, token_limits
@@ -66,8 +66,14 @@ def train(
     plan, facts = prepare(config, judge=judge, progress=progress)
     config = plan.config  # with what the model brings
     folder, ranks = plan.folder, Ranks()
+    facts |= {PROCESSES: ranks.size} if config.engine == "trl" else {}
     if ranks.main:  # it alone writes the folder; where it fails, the launcher ends the others
         folder.check(config, facts, resume=resume, overwrite=overwrite)
+        if resume and (before := folder.processes()) not in (None, ranks.size) and config.engine == "trl":
+            plan.progress.note(
+                f"the run was begun with {before} processes and goes on with {ranks.size}: each draws rollouts of its own, so "
+                "from here on they are other ones than the whole run would have drawn"
+            )
     newest = folder.newest_checkpoint() if resume else None
     try:
         if newest is None or newest[1] < config.steps:
