@@ -243,3 +243,24 @@ def test_a_prompt_that_does_not_fit_is_named_without_its_words():
     long = DataError("example 'asked': persona and task alone need 324 tokens, there is room for 196: raise it")
     assert _cause(long) == "the prompt is too long for the model: need 324 tokens, there is room for 196"
     assert _cause(DataError("row 3: 'my private words' is no text")) == "DataError"
+
+
+def test_a_simulator_that_hangs_does_not_keep_the_server_from_ending(small, started, monkeypatch):
+    monkeypatch.setattr("humanlm.study.worker._LAST_S", 0.1)
+    began, release = threading.Event(), threading.Event()
+
+    def hang(persona, stimulus, seed):
+        began.set()
+        release.wait(60)
+        return "late"
+
+    journeys, worker, token, _ = started(small(), dict.fromkeys(("blunt", "gentle", "adviser"), hang))
+    answer(journeys, worker, token)
+    assert began.wait(30)
+    start = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - start < 15
+    alive = [thread for thread in threading.enumerate() if thread.name.startswith("study-")]
+    assert alive
+    assert all(thread.daemon for thread in alive), "Python waits at its end for threads that are no daemons"
+    release.set()

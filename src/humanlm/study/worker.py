@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from sqlalchemy import or_, select, update
@@ -28,7 +27,7 @@ logger = logging.getLogger("humanlm.study")
 
 _LEASE_S = 600.0
 _IDLE_S = 0.5
-_THREADS = 64
+_LAST_S = 5.0
 _PERSONA_AT_ONCE = 16
 _TOO_LONG = re.compile(r"need [0-9]+ tokens, there is room for [0-9]+")
 
@@ -99,7 +98,6 @@ class Worker:
         self._busy: Counter[str] = Counter()
         self._counting = threading.Lock()
         self._stop, self._wake = threading.Event(), threading.Event()
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="study")
         self._thread = threading.Thread(target=self._run, name="study-worker", daemon=True)
         self._persona_llms: dict[str, Any] = {}
         for simulator in journeys.study.simulators:
@@ -117,12 +115,14 @@ class Worker:
         self._wake.set()
 
     def stop(self) -> None:
-        """Ends; what is being written is begun again by the next server."""
+        """Ends; what is not written after a moment is begun again by the next server."""
         self._stop.set()
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(10)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        until = time.monotonic() + _LAST_S
+        while self._busy.total() and time.monotonic() < until:
+            time.sleep(0.05)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -138,7 +138,8 @@ class Worker:
     def _start_due(self) -> int:
         jobs = self._claim(time.time())
         for job in jobs:
-            self._pool.submit(self._work, job)
+            # not a pool: the program waits at its end for a pool's threads, and a simulator may hang for minutes
+            threading.Thread(target=self._work, args=(job,), name=f"study-{job.id}", daemon=True).start()
         return len(jobs)
 
     def _claim(self, now: float) -> list[_Job]:
