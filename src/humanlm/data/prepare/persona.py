@@ -5,15 +5,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from heapq import nsmallest
+from itertools import chain
 from statistics import median
-from string import ascii_uppercase
+from string import ascii_lowercase, ascii_uppercase
 
 from humanlm.data.prepare.history import Past
 
 VERSION = "extractive-1"
 _READ_CHARS = 800
 _WORD = re.compile(r"\w{4,}")
-_ASCII_CAPITALS = ascii_uppercase.encode()
+_FEWEST_LETTERS = 4
+_ASCII_CAPITALS, _ASCII_SMALL = ascii_uppercase.encode(), ascii_lowercase.encode()
 _SPACES = "".join(letter if letter.isalnum() or letter == "_" else " " for letter in map(chr, range(128)))
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
 _COMMON_TEXT = """
@@ -38,9 +40,7 @@ def extract(past: Past) -> str:
     """
     lengths = [text.count(" ") + 1 for text in past.texts]
     heads = [text[:_READ_CHARS] for text in past.texts]
-    words: Counter[str] = Counter()
-    for head in heads:
-        words.update(_words(head.lower()))
+    words = Counter(chain.from_iterable(_words(head.lower()) for head in heads))
     least = 2 if len(heads) > 2 else 1
     often = (
         (-count, word) for word, count in words.items() if count >= least and word not in _COMMON and word.isalpha()
@@ -57,7 +57,7 @@ def extract(past: Past) -> str:
 def _words(text: str) -> set[str]:
     """The different words of at least four letters."""
     if text.isascii():  # the same words as the pattern finds, in half the time
-        return {word for word in text.translate(_SPACES).split() if len(word) > 3}
+        return {word for word in text.translate(_SPACES).split() if len(word) >= _FEWEST_LETTERS}
     return set(_WORD.findall(text))
 
 
@@ -74,13 +74,21 @@ def _manner(texts: Sequence[str]) -> list[str]:
         traits.append("writes in paragraphs")
     if _capitals(some) / max(1, len(some)) > 0.3:
         traits.append("writes much in capital letters")
-    elif whole.islower():
+    elif _is_lower(whole):
         traits.append("writes without capital letters")
     if not whole.isascii() and any("\U0001f300" <= letter <= "\U0001faff" for letter in some):
         traits.append("uses emoji")
     if sum(text.lstrip()[:2] in ("I ", "I'") for text in texts) * 3 >= count:
         traits.append("often begins with I")
     return traits
+
+
+def _is_lower(text: str) -> bool:
+    """As ``str.islower``, which looks every letter up in the tables of Unicode."""
+    if text.isascii():
+        letters = text.encode()
+        return not _capitals(text) and len(letters.translate(None, _ASCII_SMALL)) < len(letters)
+    return text.islower()
 
 
 def _capitals(text: str) -> int:

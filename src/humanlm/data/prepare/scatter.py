@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import pairwise
+from itertools import compress, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -349,12 +349,16 @@ def _patched(texts: Any, patches: dict[int, str]) -> Any:
 def _write_mapping(fields: _Fields, names: _Names, config: PrepareConfig, file: Path) -> None:
     """Pseudonym and id of users, with the names they go by; nothing where names are kept."""
     schema = pa.schema([("kind", pa.string()), ("pseudonym", pa.string()), ("id", pa.string()), ("name", pa.string())])
-    rows: list[tuple[str, str | None, str, str | None]] = []
+    columns: list[list[str | None]] = [[], [], [], []]
     if not config.keep_names:
-        people = zip(names.users, names.user.values, names.user.first_rows(), strict=True)
-        rows += [("user", mark, value, fields.author[row]) for mark, value, row in people if value]
-        for kind, marks, coded in (("thread", names.threads, names.thread), ("id", names.ids, names.id)):
-            rows += [(kind, mark, value, None) for mark, value in zip(marks, coded.values, strict=True) if value]
-    columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], [], []]
+        people = [fields.author[row] for row in names.user.first_rows()]
+        for kind, marks, coded, called in (
+            ("user", names.users, names.user, people),
+            ("thread", names.threads, names.thread, [None] * len(names.threads)),
+            ("id", names.ids, names.id, [None] * len(names.ids)),
+        ):
+            there = [bool(value) for value in coded.values]
+            for column, values in zip(columns, ([kind] * len(there), marks, coded.values, called), strict=True):
+                column += values if all(there) else compress(values, there)
     with appearing_whole(file) as part:
         pq.write_table(pa.table(columns, schema=schema), part, compression="zstd")
