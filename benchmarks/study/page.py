@@ -162,17 +162,18 @@ def pictures(main: Results) -> dict[str, str]:
     """The figures by name, as SVG files on white."""
     found: dict[str, str] = {}
     shapes = dict(zip(main.config["budgets"], ("circle", "square"), strict=False))
+    colours = dict(zip(main.settings, figures.series_of(list(main.settings)), strict=True))
     for base in main.bases:
         rows = [
             figures.Row(
                 setting,
-                figures.series_of(setting, place),
+                colours[setting],
                 tuple(
                     figures.Mark(main.mean(base, setting, budget), shape, budget == "short")
                     for budget, shape in shapes.items()
                 ),
             )
-            for place, setting in enumerate(main.settings)
+            for setting in main.settings
         ]
         found[f"methods-{base}"] = _alone(
             figures.dot_plot(
@@ -185,21 +186,21 @@ def pictures(main: Results) -> dict[str, str]:
             )
         )
         curves = [
-            figures.Curve(setting, figures.series_of(setting, place), tuple(main.curve(base, setting)))
-            for place, setting in enumerate(main.settings)
+            figures.Curve(setting, colours[setting], tuple(main.curve(base, setting)))
+            for setting in main.settings
             if setting not in ("base", "base-think")
         ]
         found[f"steps-{base}"] = _alone(
             figures.line_plot(f"Response alignment over steps, {base} base", curves, width=560, height=300), curves
         )
     rows = []
-    for place, setting in enumerate(main.settings):
+    for setting in main.settings:
         split = main.variance(main.bases[0], setting, "long")
         marks = tuple(
             figures.Mark(Estimate(mean=split.shares.get(name, 0.0), ci95=None, n=split.n, users=0), shape)
             for name, shape in (("seed", "circle"), ("user", "square"), ("sample", "triangle"))
         )
-        rows.append(figures.Row(setting, figures.series_of(setting, place), marks))
+        rows.append(figures.Row(setting, colours[setting], marks))
     title = f"Where the variance of single scores comes from, {main.bases[0]} base, long budget"
     axis = "share of the variance: ● seed · ■ user · ▲ sample and rest"
     found["variance"] = _alone(figures.dot_plot(title, rows, top=1.0, width=560, row_height=40, axis=axis))

@@ -121,7 +121,7 @@ class Bored(WordJudge):
 
 def test_a_second_judge_watches_a_run(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first judge can be pleased with one word and is; the second is not impressed, so the alarm rings, once."""
-    from humanlm.training import run as module
+    from humanlm.training import opening as module
 
     second = Bored()
     monkeypatch.setattr(module, "open_judge", lambda *args, **more: second)

@@ -20,6 +20,7 @@ _EXTRAS = {
     "web": "the playground, the endpoint and the study",
     "collect": "collect raw data",
     "prepare": "near-duplicates, topics and languages of large data",
+    "presidio": "a second look for personal data while preparing",
 }
 """The parts that can be installed, as in pyproject.toml, and what each is for; ``dev`` is for those who work on the program."""
 
