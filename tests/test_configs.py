@@ -13,7 +13,8 @@ from humanlm.training.estimate import GPUS, Lengths, Shape, needs
 from humanlm.training.methods import METHODS
 from tests.models import tiny_qwen
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*/*.yaml"))
+FOLDER = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted([*FOLDER.glob("paper/*.yaml"), *FOLDER.glob("small/*.yaml")])
 QWEN3_8B, QWEN3_06B = Shape(8_190_735_360, 36, 4096, 73_728), Shape(596_049_920, 28, 1024, 57_344)
 
 

@@ -226,3 +226,20 @@ def price_table(config: TrainConfig, dollars: tuple[float, float], *, gpu: str =
 
 def _money(run: Price, dollars: Iterable[float]) -> str:
     return f"${sum(tokens * each / 1e6 for tokens, each in zip(run.judge_tokens, dollars, strict=True)):,.0f}"
+
+
+def memory_table(presets: Mapping[str, tuple[TrainConfig, Shape]], *, gpu: str = "H100") -> str:
+    """The second table of docs/cluster.md: gigabytes of each GPU while a preset updates its model, in Markdown.
+
+    Args:
+        presets: Configuration and model by name.
+        gpu: Its name in the estimate's table.
+    """
+    parts = ("weights", "gradients", "optimizer", "activations", "scores")
+    rows = [f"| preset | GPUs | {' | '.join(parts)} | together |", "|---|---|" + "---|" * (len(parts) + 1)]
+    for name, (config, shape) in presets.items():
+        gpus = config.nodes * (config.gpus or 1)
+        need = cluster_needs(config, shape, lengths_of("opinion", config), GPUS[gpu], gpus=gpus)
+        cells = [f"{need.memory[part]:.0f}" for part in parts]
+        rows.append(f"| `{name}` | {gpus} | {' | '.join(cells)} | {need.gigabytes:.0f} of {GPUS[gpu].memory:g} GB |")
+    return "\n".join(rows)
