@@ -33,6 +33,13 @@ class Down(WordJudge):
         super().__init__(lambda call, place, group: True)
 
 
+class DownLater(WordJudge):
+    """Fails from the second step of four groups on, in the one process that judges."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda call, place, group: call > 4)
+
+
 class Written(WordJudge):
     """Writes down every group that it is shown, whatever process it is in."""
 

@@ -11,7 +11,7 @@ from verl.protocol import DataProto
 from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 from verl.utils import tensordict_utils
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
-from verl.workers.config import ActorConfig
+from verl.workers.config import ActorConfig, PolicyLossConfig
 from verl.workers.utils.losses import ppo_loss
 from verl.workers.utils.padding import response_to_nested
 
@@ -20,7 +20,7 @@ from humanlm.judging import Group, Verdict
 from humanlm.states import RESPONSE
 from humanlm.training.config import TrainConfig
 from humanlm.training.verl import dataset  # noqa: F401 - registers the estimator, as it does in the trainer
-from humanlm.training.verl.names import ESTIMATOR
+from humanlm.training.verl.names import ESTIMATOR, POLICY_LOSS
 from tests.training.trl.test_trace import YesJudge
 from tests.training.verl.loops import Worker, make_desk
 from tests.training.verl.test_agent_loop import TRACES, rows
@@ -62,7 +62,13 @@ def learnt(fields: Sequence[dict[str, Any]], keys: Sequence[str]) -> tuple[float
     # as the engine counts: loss_mask is response_mask
     counts = {"dp_size": 1, "batch_num_tokens": masks.values().sum().item(), "global_batch_size": len(fields)}
     tensordict_utils.assign_non_tensor(batch, **counts)
-    settings = ActorConfig(strategy="fsdp2", rollout_n=4, ppo_micro_batch_size_per_gpu=4, loss_agg_mode="token-mean")
+    settings = ActorConfig(
+        strategy="fsdp2",
+        rollout_n=4,
+        ppo_micro_batch_size_per_gpu=4,
+        loss_agg_mode="token-mean",
+        policy_loss=PolicyLossConfig(loss_mode=POLICY_LOSS),
+    )
     loss, _ = ppo_loss(settings, {"log_probs": torch.nested.as_nested_tensor(logs, layout=torch.jagged)}, batch)
     loss.backward()
     # the logarithm of a token's probability stands at the place before it
@@ -92,3 +98,12 @@ def test_verl_learns_what_our_advantages_say(make_config: Callable[..., TrainCon
         assert slope.tolist() == pytest.approx(slope_alone.tolist(), abs=1e-7)
     assert any(len(set(slope.tolist())) > 1 for slope in slopes)
     assert not any(slope.any() for slope in slopes[4:])
+
+
+def test_a_step_without_verdicts_has_no_gradient(make_config: Callable[..., TrainConfig]) -> None:
+    """A gradient of 0 would let Adam go on; one that is no number verl's engine does not apply."""
+    worker = Worker(make_desk(make_config(), NotOfE1(), rows(2)), lambda ids, params: "<belief> yes </belief>")
+    (failed,) = worker.run(1)
+    loss, slopes = learnt(failed, [f"a_{member}_0" for member in range(4)])
+    assert np.isnan(loss)
+    assert all(slope.isnan().all() for slope in slopes)

@@ -17,3 +17,6 @@ CPU_ROLLOUT = "humanlm_cpu"
 
 VLLM_PROCESSOR = "humanlm.training.verl.vllm_processor:NoRepeatNGram"
 """The logits processor that vLLM loads for validation."""
+
+POLICY_LOSS = "humanlm"
+"""The policy loss, registered in every process by the plug-in."""

@@ -8,7 +8,7 @@ from typing import Any
 from humanlm.errors import UsageError, unknown_name
 from humanlm.training.config import TrainConfig, usual
 from humanlm.training.schedule import derive_seed
-from humanlm.training.verl.names import AGENT, CPU_ROLLOUT, DATASET, ESTIMATOR, VLLM_PROCESSOR
+from humanlm.training.verl.names import AGENT, CPU_ROLLOUT, DATASET, ESTIMATOR, POLICY_LOSS, VLLM_PROCESSOR
 from humanlm.training.verl.work import WorkFolder
 
 TRANSLATED = frozenset(
@@ -161,6 +161,7 @@ def translate(
         f"{actor}.kl_loss_type": "low_var_kl",
         f"{actor}.entropy_coeff": 0,
         f"{actor}.loss_agg_mode": "token-mean",
+        f"{actor}.policy_loss.loss_mode": POLICY_LOSS,
         f"{actor}.fsdp_config.model_dtype": weights,
         f"{actor}.fsdp_config.mixed_precision": mixed,
         f"{actor}.fsdp_config.seed": seed,
