@@ -222,8 +222,11 @@ def main() -> None:
         "soak": lambda: soak(words.soak),
         "survey": lambda: survey(words.survey),
     }
+    before = os.getloadavg()
     found = {name: parts[name]() for name in words.only.split(",")}
-    print(json.dumps({"cores": os.cpu_count(), "load_before": os.getloadavg(), **found}, indent=1))
+    print(
+        json.dumps({"cores": os.cpu_count(), "load": {"before": before, "after": os.getloadavg()}, **found}, indent=1)
+    )
 
 
 if __name__ == "__main__":
