@@ -17,6 +17,7 @@ from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
 from humanlm.training.run import train
 from humanlm.training.verl import engine
+from humanlm.training.verl.main import patiently
 from humanlm.training.verl.work import WorkFolder
 
 pytest.importorskip("hydra")
@@ -158,3 +159,20 @@ def test_shards_that_do_not_fit_or_are_missing_are_named(run: Callable[..., Path
     shutil.rmtree(WorkFolder(make_config().out).checkpoint(2))
     with pytest.raises(RunError, match="global_step_2 is missing: without it verl cannot go on after step 2"):
         run({}, resume=True, groups=4)
+
+
+@pytest.mark.parametrize(("failures", "tries"), [([], 1), (["The node timed out during startup."], 2), (["a bug"], 1)])
+def test_ray_may_take_its_time_to_start(failures: list[str], tries: int) -> None:
+    called = []
+
+    def start() -> None:
+        called.append(1)
+        if len(called) <= len(failures):
+            raise RuntimeError(failures[len(called) - 1])
+
+    if failures == ["a bug"]:
+        with pytest.raises(RuntimeError, match="a bug"):
+            patiently(start)
+    else:
+        patiently(start)
+    assert len(called) == tries

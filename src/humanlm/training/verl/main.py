@@ -11,12 +11,16 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 _GRACE = 20
 """Seconds that Ray gets to end in good order."""
+
+_SLOW = "timed out during startup"
+"""In Ray's words when its own processes took too long to come up."""
 
 
 def main(file: Path) -> None:
@@ -32,7 +36,7 @@ def main(file: Path) -> None:
     config = OmegaConf.load(file)
     temp = OmegaConf.select(config, "ray_kwargs.ray_init._temp_dir")
     try:
-        _train(config)
+        patiently(lambda: _train(config))
     except Exception as error:
         write_error(file.with_name("error.json"), error)
         raise
@@ -42,6 +46,24 @@ def main(file: Path) -> None:
         ray.shutdown()
         if temp:
             shutil.rmtree(temp, ignore_errors=True)
+
+
+def patiently(train: Callable[[], None]) -> None:
+    """Calls what starts Ray, and once or twice more if Ray did not come up: it has 30 seconds, which a busy machine may not give.
+
+    Args:
+        train: Starts Ray and trains.
+    """
+    import ray
+
+    for tries_left in (2, 1, 0):
+        try:
+            train()
+            return
+        except Exception as error:
+            if not tries_left or _SLOW not in str(error):
+                raise
+            ray.shutdown()
 
 
 def _train(config: Any) -> None:
