@@ -5,14 +5,17 @@ import threading
 import time
 
 import pytest
+import yaml
+from click.testing import CliRunner
 from sqlalchemy import select
 
-from humanlm.errors import ModelError
+from humanlm.cli import cli
+from humanlm.errors import DataError, ModelError
 from humanlm.study.journey import Arrival, Journeys
 from humanlm.study.persona import read_persona
 from humanlm.study.storage import Storage
 from humanlm.study.tables import DONE, LEFT_OUT, PERSONA, REPLY, RUNNING, Generation
-from humanlm.study.worker import Worker
+from humanlm.study.worker import Worker, _cause
 from tests.fake_llm import FakeLLM
 from tests.study.people import Person
 
@@ -237,9 +240,6 @@ def test_a_persona_in_a_fence():
 
 
 def test_a_prompt_that_does_not_fit_is_named_without_its_words():
-    from humanlm.errors import DataError
-    from humanlm.study.worker import _cause
-
     long = DataError("example 'asked': persona and task alone need 324 tokens, there is room for 196: raise it")
     assert _cause(long) == "the prompt is too long for the model: need 324 tokens, there is room for 196"
     assert _cause(DataError("row 3: 'my private words' is no text")) == "DataError"
@@ -264,3 +264,22 @@ def test_a_simulator_that_hangs_does_not_keep_the_server_from_ending(small, star
     assert alive
     assert all(thread.daemon for thread in alive), "Python waits at its end for threads that are no daemons"
     release.set()
+
+
+def test_a_rehearsal_says_which_simulator_wrote_nothing(small, tmp_path, monkeypatch):
+    class TooSmall:
+        def reply(self, *_, **__):
+            raise DataError("example 'asked': persona and task alone need 324 tokens, there is room for 196: raise it")
+
+    monkeypatch.setattr("humanlm.simulation.Simulator.load", lambda *_, **__: TooSmall())
+    raw = small().model_dump(mode="json")
+    raw["simulators"][2] |= {"replies": None, "model": "nobody/tiny", "attempts": 1}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    words = ["study", "rehearse", str(path), "--n", "2", "--seconds", "0"]
+    told = CliRunner().invoke(cli, words, standalone_mode=False)
+    assert told.return_value == 1
+    assert "2 of 2 finished" in told.output
+    assert "blunt: 2 replies" in told.output
+    assert "adviser: 0 replies, 2 left out" in told.output
+    assert "the prompt is too long for the model: need 324 tokens, there is room for 196 (2)" in told.output

@@ -112,6 +112,7 @@ def rehearse(study: Path, n: int, seconds: float, seed: int, database: str | Non
 
     The simulators really write their replies: those that are hosted cost what they cost in the study.
     """
+    from humanlm.evaluation.wording import count
     from humanlm.study.local import entries, served, unlimited
     from humanlm.study.people import simulators_of
     from humanlm.study.reading import load_study
@@ -139,11 +140,13 @@ def rehearse(study: Path, n: int, seconds: float, seed: int, database: str | Non
             f"{found.finished} of {found.participants} finished in {found.seconds:.0f} s: {found.pages:,} pages, "
             f"median {found.p50_ms:.0f} ms, 95% within {found.p95_ms:.0f} ms"
         )
-        for why, count in found.failures.items():
-            click.echo(f"  {count} x {why}")
+        for why, times in found.failures.items():
+            click.echo(f"  {times} x {why}")
         for one in simulators:
             speed = "" if one.median_s is None else f", median {one.median_s:.1f} s, 95% within {one.p95_s:.1f} s"
-            click.echo(f"  {one.name}: {one.done} replies{speed}{f', {one.left_out} left out' if one.left_out else ''}")
+            click.echo(
+                f"  {one.name}: {count(one.done, 'reply')}{speed}{f', {one.left_out} left out' if one.left_out else ''}"
+            )
             if one.failures:
                 click.echo(f"    failures: {one.failures}")
         click.echo(f"{place}: try `humanlm study analyze {study} --database {place} --out rehearsal`")
