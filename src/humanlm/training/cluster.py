@@ -29,11 +29,15 @@ ASSUMPTIONS = (
     f"weights, gradients and Adam's state in float32, spread over all GPUs; {SCORE_BYTES} bytes for the score of each of "
     f"{VOCABULARY:,} tokens; the reference model in the machines' own memory; vLLM decodes as fast as it reads the weights; "
     f"new weights reach it at {LINK / 1e9:.0f} GB/s a GPU; changing between sampling and updating takes {SWITCH_SECONDS:.0f} s; "
-    f"checkpoints are written at {DISK / 1e9:.0f} GB/s; a prompt has {PERSONA_TOKENS:,} tokens of persona, rules and task; "
-    f"the judge reads {JUDGE_TOKENS} tokens of rubric besides the context and n + 1 responses, and writes {VERDICT_TOKENS} "
-    "tokens a reply"
+    f"checkpoints are written at {DISK / 1e9:.0f} GB/s"
 )
 """Beside those of :mod:`humanlm.training.estimate`."""
+
+SET_ASSUMPTIONS = (
+    f"a prompt has {PERSONA_TOKENS:,} tokens of persona, rules and task; the judge reads {JUDGE_TOKENS} tokens of rubric besides "
+    f"the context and n + 1 responses, and writes {VERDICT_TOKENS} tokens a reply"
+)
+"""Of the published sets, whose texts are not looked at."""
 
 
 class Humanual(NamedTuple):
