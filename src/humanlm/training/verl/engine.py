@@ -248,9 +248,9 @@ class _Follower:
             self.trackers.finish()
         if self._raised is not None and not self.trouble:
             kind, _, words = self._raised.raised.partition(": ")
-            raise (SpendLimitReached if kind == SpendLimitReached.__name__ else RunError)(
-                words if kind == SpendLimitReached.__name__ else f"the judge raised {self._raised.raised}"
-            )
+            if kind == SpendLimitReached.__name__:  # the numbers in its words are those of one process
+                raise SpendLimitReached(f"a judging process has used up its share of the run's limit ({words})")
+            raise RunError(f"the judge raised {self._raised.raised}")
         if code and not self.trouble:
             raise RunError(last_words(self.plan, self.work, code))
         return self.trouble
