@@ -14,9 +14,12 @@ import os
 import platform
 import random
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for tests.fake_llm
 
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
 
