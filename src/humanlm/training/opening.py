@@ -1,15 +1,22 @@
-"""A run's prompts and its judge, opened from its configuration: by whoever starts the run, and by every process that judges."""
+"""What a run opens from its configuration, whatever the engine: prompts, tokenizer, judge; and whether its trackers are there."""
 
+import importlib.util
+import logging
 from pathlib import Path
+from typing import Any
 
+from humanlm.errors import ModelError, UsageError
 from humanlm.judging import Judge, open_judge
 from humanlm.judging.alone import OneByOne
 from humanlm.llm import SpendLimits
-from humanlm.prompts import Prompts
+from humanlm.prompts import Prompts, install_chat_template
 from humanlm.simulation.card import card_of
-from humanlm.states import load_states
+from humanlm.simulation.loading import load_tokenizer
+from humanlm.states import THINK, load_states
 from humanlm.training.config import TrainConfig
 from humanlm.training.folder import RunFolder
+
+logger = logging.getLogger("humanlm.training")
 
 
 def open_prompts(config: TrainConfig) -> tuple[TrainConfig, Prompts]:
@@ -70,3 +77,40 @@ def open_run_judge(
 def alone_if_asked(config: TrainConfig, judge: Judge) -> Judge:
     """The judge as the run uses it: it may be shown each rollout by itself."""
     return OneByOne(judge) if config.judge_one_by_one else judge
+
+
+def open_tokenizer(config: TrainConfig) -> Any:
+    """The tokenizer as it is trained with and saved: our chat template, a token to pad with.
+
+    Raises:
+        ModelError: It cannot be loaded, or has no end token.
+    """
+    tokenizer = load_tokenizer(config.model)
+    install_chat_template(tokenizer)
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{config.model}: the tokenizer has no end token: set eos_token in tokenizer_config.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if config.chosen.kind == "rl" and config.chosen.think and f"<{THINK}>" not in tokenizer.get_vocab():
+        logger.warning(
+            "%s: no <%s> token, so it has no thinking of its own to be rewarded: take Qwen3, or begin with sft-think",
+            config.model,
+            THINK,
+        )
+    return tokenizer
+
+
+def installed(module: str) -> bool:
+    """Whether an optional library is there."""
+    return importlib.util.find_spec(module) is not None
+
+
+def check_trackers(config: TrainConfig) -> None:
+    """Checks that the trackers of a run are installed.
+
+    Raises:
+        UsageError: One is not.
+    """
+    for tracker in config.report_to:
+        if not installed(tracker):
+            raise UsageError(f"report_to: {tracker} is not installed: pip install {tracker}, or leave it out")

@@ -1,7 +1,6 @@
 """The TRL engine's door: loading the model for training, and running the trainer that fits the method."""
 
 import contextlib
-import importlib.util
 import logging
 import os
 import warnings
@@ -10,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from humanlm.errors import ModelError, UsageError
-from humanlm.prompts import install_chat_template
-from humanlm.simulation.loading import load_tokenizer, load_weights, pick_device
-from humanlm.states import THINK
+from humanlm.simulation.loading import load_weights, pick_device
 from humanlm.training.config import TrainConfig
+from humanlm.training.opening import check_trackers, installed, open_tokenizer
 from humanlm.training.plan import Plan
 from humanlm.training.ranks import Ranks
 from humanlm.training.schedule import derive_seed
-
-logger = logging.getLogger("humanlm.training")
 
 _LOUD = ("transformers", "trl", "accelerate", "datasets")
 
@@ -30,19 +26,8 @@ def open_model(config: TrainConfig) -> tuple[Any, Any]:
         ModelError: They cannot be loaded, or do not belong together.
     """
     with quiet():
-        tokenizer = load_tokenizer(config.model)
+        tokenizer = open_tokenizer(config)
         model = load_weights(config.model, device="cpu", dtype=weights_dtype(config))  # the trainer moves it
-    install_chat_template(tokenizer)
-    if tokenizer.eos_token_id is None:
-        raise ModelError(f"{config.model}: the tokenizer has no end token: set eos_token in tokenizer_config.json")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if config.chosen.kind == "rl" and config.chosen.think and f"<{THINK}>" not in tokenizer.get_vocab():
-        logger.warning(
-            "%s: no <%s> token, so it has no thinking of its own to be rewarded: take Qwen3, or begin with sft-think",
-            config.model,
-            THINK,
-        )
     rows = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ModelError(
@@ -95,11 +80,6 @@ class Engine:
         return str(self._watch.trouble)
 
 
-def installed(module: str) -> bool:
-    """Whether an optional library is there."""
-    return importlib.util.find_spec(module) is not None
-
-
 def weights_dtype(config: TrainConfig) -> str:
     """The precision of the weights: small updates need float32, frozen ones under adapters on a GPU do not."""
     if config.dtype != "auto":
@@ -131,9 +111,7 @@ def machine(config: TrainConfig) -> tuple[str, int]:
             )
     if processes > 1 and config.vllm == "server":
         raise UsageError(f"vllm=server and {processes} processes do not go together: use vllm=colocate")
-    for tracker in config.report_to:
-        if not installed(tracker):
-            raise UsageError(f"report_to: {tracker} is not installed: pip install {tracker}, or leave it out")
+    check_trackers(config)
     if config.vllm and not installed("vllm"):
         raise UsageError(
             f"vllm={config.vllm} needs vLLM: pip install vllm, or leave it out to sample with transformers"

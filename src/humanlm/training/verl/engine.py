@@ -4,7 +4,6 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,12 @@ import yaml
 from humanlm.errors import RunError, SpendLimitReached, UsageError
 from humanlm.example import Example
 from humanlm.llm import SpendLimits
+from humanlm.simulation.limits import positions_in
 from humanlm.simulation.loading import load_config, pick_device
 from humanlm.training.config import TrainConfig
 from humanlm.training.groups import step_line
 from humanlm.training.monitors import Monitors
+from humanlm.training.opening import check_trackers, open_tokenizer
 from humanlm.training.plan import Plan, PromptTable, prompt_rooms, token_limits
 from humanlm.training.ranks import Ranks
 from humanlm.training.verl import settings
@@ -31,7 +32,7 @@ from humanlm.training.verl.follow import (
     step_seconds,
 )
 from humanlm.training.verl.launch import Child, short_folder, verl_command
-from humanlm.training.verl.models import clear, keep, last_words, must_be_there, open_tokenizer, start_of, write_start
+from humanlm.training.verl.models import clear, keep, last_words, must_be_there, start_of, write_start
 from humanlm.training.verl.names import AGENT, AGENT_LOOP
 from humanlm.training.verl.record import GroupRecord, joined
 from humanlm.training.verl.rows import PromptRow, write_rows
@@ -65,9 +66,7 @@ def machine(config: TrainConfig, *, start: bool = True) -> Machine:
         raise UsageError(f"nodes={config.nodes} needs a Ray cluster that spans them: start one, and give --ray-address")
     if "://" in (config.ray_address or ""):
         raise UsageError(f"--ray-address {config.ray_address}: give host:port, or auto on a node of the cluster")
-    for tracker in config.report_to:
-        if find_spec(tracker) is None:
-            raise UsageError(f"report_to: {tracker} is not installed: pip install {tracker}, or leave it out")
+    check_trackers(config)
     device = pick_device(config.device)
     if device == "cpu":
         return Machine("cpu", config.nodes, config.gpus or 1)
@@ -90,8 +89,7 @@ class Lengths:
     """
 
     def __init__(self, plan: Plan) -> None:
-        found = getattr(load_config(plan.config.model).get_text_config(), "max_position_embeddings", None)
-        positions = int(found) if found else None
+        positions = positions_in(load_config(plan.config.model))
         self.limits = token_limits(plan.config, plan.prompts, positions)
         self.rooms = prompt_rooms(plan.config, self.limits, positions)
 

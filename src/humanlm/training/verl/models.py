@@ -4,32 +4,15 @@ import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from humanlm.errors import ModelError, RunError, UsageError
-from humanlm.prompts import install_chat_template
-from humanlm.simulation.loading import is_adapter, load_tokenizer, model_folder
+from humanlm.errors import RunError, UsageError
+from humanlm.simulation.loading import is_adapter, model_folder
 from humanlm.training.config import TrainConfig
 from humanlm.training.plan import Plan
 from humanlm.training.verl.work import WorkFolder
 
 _PARTS = "model_world_size_*_rank_*.pt"
 _LATEST = "latest_checkpointed_iteration.txt"
-
-
-def open_tokenizer(config: TrainConfig) -> Any:
-    """The tokenizer as it is trained with and saved: our chat template, a token to pad with.
-
-    Raises:
-        ModelError: It cannot be loaded, or has no end token.
-    """
-    tokenizer = load_tokenizer(config.model)
-    install_chat_template(tokenizer)
-    if tokenizer.eos_token_id is None:
-        raise ModelError(f"{config.model}: the tokenizer has no end token: set eos_token in tokenizer_config.json")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
 
 
 def start_of(config: TrainConfig) -> str:

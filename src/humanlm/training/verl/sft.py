@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from humanlm.errors import RunError, UsageError
+from humanlm.simulation.limits import positions_in
 from humanlm.simulation.loading import load_config
 from humanlm.training.config import TrainConfig
 from humanlm.training.imitation import Imitation
+from humanlm.training.opening import open_tokenizer
 from humanlm.training.plan import Plan
 from humanlm.training.schedule import derive_seed
 from humanlm.training.verl import settings
@@ -17,7 +19,7 @@ from humanlm.training.verl.engine import machine
 from humanlm.training.verl.follow import Tail, learning_rate, open_trackers, read_steps
 from humanlm.training.verl.imitated import must_be_in_order, write_sequences
 from humanlm.training.verl.launch import Child
-from humanlm.training.verl.models import clear, keep, last_words, must_be_there, open_tokenizer, start_of, write_start
+from humanlm.training.verl.models import clear, keep, last_words, must_be_there, start_of, write_start
 from humanlm.training.verl.settings import Machine
 from humanlm.training.verl.work import WorkFolder
 
@@ -117,9 +119,8 @@ class ImitationEngine:
         self.config = plan.config.on(self.machine.device, self.machine.processes)
         self.work = WorkFolder(plan.folder.path)
         self.tokenizer = open_tokenizer(self.config)
-        positions = getattr(load_config(self.config.model).get_text_config(), "max_position_embeddings", None)
-        end = self.tokenizer.eos_token_id
-        self.sequences = Imitation(plan, self.tokenizer, positions=int(positions) if positions else None, end=end)
+        positions = positions_in(load_config(self.config.model))
+        self.sequences = Imitation(plan, self.tokenizer, positions=positions, end=self.tokenizer.eos_token_id)
         configuration(self.config, self.machine)  # finds wrong keys
 
     def run(self, newest: tuple[Path, int] | None = None) -> str:
